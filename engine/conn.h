@@ -1,0 +1,70 @@
+#pragma once
+/* One plain TCP endpoint (an application's socket, or a forward's target) on a shard.
+ *
+ * Reading: payload goes straight into packet slots. Nothing is read without credit, and an idle connection holds no
+ * slot: a cold connection uses io_recv_slot, one that keeps filling slots receives into several at once. Writing:
+ * slices of a session's ring are queued and sent with one vectored send per turn. What the socket does not take stays
+ * where it is until the ring needs the room; then conn_spill() moves it aside.
+ *
+ *   read side :  OPEN ──EOF──► ENDED          (RESET from either: on_reset)
+ *   write side:  OPEN ──conn_finish──► FINISHING ──queue empty, FIN sent──► FINISHED (on_finished)
+ *   conn_close / conn_abort at any moment ──► ops cancelled and joined ──► on_closed, then the owner may free it. */
+#include "engine/rxbuf.h"
+#include "engine/shard.h"
+
+struct conn;
+struct conn_ops {
+    /* A slot with payload (len 1..slot_max); the callee owns it and gives it back with slot_put. Uses up credit. */
+    void (*on_slot)(struct conn *conn, struct slot *slot);
+    void (*on_eof)(struct conn *conn); /* once; no on_slot after it */
+    void (*on_written)(struct conn *conn,
+                       uint64_t bytes); /* bytes have left for the socket (or were dropped by close/abort: not told) */
+    void (*on_finished)(struct conn *conn); /* everything queued and the FIN are out */
+    void (*on_reset)(struct conn *conn,
+                     int err);            /* the socket failed (ERR_RESET …), once; the owner then aborts or closes */
+    void (*on_closed)(struct conn *conn); /* after conn_close/conn_abort: descriptor gone, no op in flight; last call */
+};
+
+struct conn {
+    struct shard *shard;
+    const struct conn_ops *ops;
+    void *owner; /* for the ops' owner */
+    int fd;
+    uint64_t bytes_in, bytes_out;
+    /* private */
+    struct io_op recv, send, watch;
+    struct iovec *recv_iov;
+    struct slot *recv_slots; /* of the vectored receive in flight */
+    struct slot_waiter slot_waiter;
+    struct task flush;
+    struct list segments; /* outgoing, in order: ring slices and spilled chunks */
+    uint64_t queued_bytes, spilled_bytes;
+    uint64_t credit;
+    uint32_t slot_max;
+    uint8_t hot; /* slots in the next vectored receive; 0: cold */
+    bool read_ended, finishing, finished, failed, closing;
+    enum io_close_mode close_mode;
+};
+
+/* Takes over fd (connected, non-blocking): closed by conn_close/conn_abort. Sets TCP_NODELAY (ignored on other
+ * sockets). Starts without credit: nothing is read until conn_set_credit. slot_max: longest payload per slot. This
+ * shard's thread. */
+void conn_init(struct conn *conn, struct shard *shard, const struct conn_ops *ops, void *owner, int fd,
+               uint32_t slot_max);
+/* How many bytes may be read from now on (replaces what was left, minus what a receive in flight may still bring). */
+void conn_set_credit(struct conn *conn, uint64_t bytes);
+void conn_set_slot_max(struct conn *conn, uint32_t slot_max);
+/* Queues bytes of a held slice; takes the slice over (released to rx when sent, spilled or dropped). Sent at the end of
+ * the turn. After conn_finish/close/abort: dropped and released at once. */
+void conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);
+/* Queues a private copy. ERR_NOMEM: nothing queued. */
+MUST_USE int conn_write_copy(struct conn *conn, const void *data, uint32_t len);
+/* Copies every queued ring slice aside, so that the ring's memory is free. ERR_AGAIN: a send of them is in flight, next
+ * turn; ERR_NOMEM: nothing changed for the rest. */
+MUST_USE int conn_spill(struct conn *conn);
+static inline uint64_t conn_queued(const struct conn *conn) {
+    return conn->queued_bytes;
+}
+void conn_finish(struct conn *conn);
+void conn_close(struct conn *conn); /* what is still queued is dropped; FIN */
+void conn_abort(struct conn *conn); /* what is still queued is dropped; RST */

@@ -1,0 +1,44 @@
+#pragma once
+/* Every maximum of the program, in one place. When one is reached the program pauses reading, refuses with a reason, or
+ * closes the one at fault; it never grows without end and never drops a byte silently. */
+#include <stdint.h>
+
+/* SSH wire (RFC 4253 §6). */
+#define LIMIT_PACKET_BYTES 262144u    /* packet_length we accept; OpenSSH's PACKET_MAX_SIZE is 256 KiB */
+#define LIMIT_VERSION_LINE_BYTES 255u /* RFC 4253 §4.2, with CR LF */
+#define LIMIT_VERSION_LINES 1024u     /* lines a server may send before its version */
+#define LIMIT_REKEY_PACKETS (UINT64_C(1) << 31)
+#define LIMIT_REKEY_AES_BLOCKS (UINT64_C(1) << 32) /* RFC 4344 §3.2 for 128-bit blocks */
+#define LIMIT_REKEY_CHACHA_BYTES (UINT64_C(1) << 30)
+
+/* Channels (RFC 4254 §5). */
+#define LIMIT_FLOWS_PER_SESSION 16384u
+#define LIMIT_CHANNEL_PACKET_BYTES 32768u /* our "maximum packet size"; also the payload of one slot */
+#define LIMIT_WINDOW_START_BYTES (2u << 20)
+#define LIMIT_WINDOW_OPENSSH_BYTES (15u << 20) /* OpenSSH's input buffer caps at 16 MiB and collapses above it */
+#define LIMIT_WINDOW_LEATD_BYTES (64u << 20)
+#define LIMIT_WINDOW_BUDGET_BYTES (UINT64_C(1) << 30) /* default MemoryLimit: all granted windows of the process */
+#define LIMIT_GLOBAL_REQUESTS_PENDING 1024u
+#define LIMIT_REMOTE_FORWARDS 1024u
+#define LIMIT_LOCAL_FORWARDS 1024u
+
+/* Data path. */
+#define LIMIT_FLOW_QUEUE_BYTES (512u << 10) /* read from an app and not yet sealed, per flow */
+#define LIMIT_SLOTS_PER_SHARD 4096u         /* 32 KiB each: 128 MiB of address space, touched lazily */
+#define LIMIT_SLOTS_PER_RECV 8u             /* a hot flow's vectored receive */
+#define LIMIT_SEND_BATCH_BYTES (256u << 10) /* sealed for one send */
+#define LIMIT_SEND_BATCH_PACKETS 256u
+#define LIMIT_RING_BYTES (1u << 20) /* one session's receive ring; holds ≥ 2 packets of the largest size */
+#define LIMIT_RINGS_PER_SHARD 256u
+#define LIMIT_SLICES_PER_RING 8192u
+#define LIMIT_SEND_IOV 64u
+#define LIMIT_SPILL_CHUNK_BYTES 65536u
+
+/* Shards and names. */
+#define LIMIT_SHARDS 256u
+#define LIMIT_MAILBOX_MESSAGES 4096u
+#define LIMIT_RESOLVER_THREADS 4u
+#define LIMIT_RESOLVER_QUEUE 1024u
+#define LIMIT_ADDRESSES_PER_NAME 32u
+#define LIMIT_CONFIG_INCLUDE_DEPTH 16u /* as ssh_config(5) */
+#define LIMIT_CONFIG_LINE_BYTES 65536u

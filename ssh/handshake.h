@@ -1,0 +1,31 @@
+#pragma once
+/* The client's way to an authenticated transport: TCP (or ProxyCommand) connect, version and key exchange, host key
+ * decision, authentication. Runs on a plain thread with poll(2), never on a shard: it may ask a person. The result is
+ * handed to a shard whole. */
+#include "ssh/libssh_speaker.h"
+#include "ssh/options.h"
+#include "ssh/transport.h"
+
+/* An authenticated connection, not yet on a shard. */
+struct authenticated {
+    int fd; /* TCP socket (or a proxy's stream socket), non-blocking */
+    struct transport transport;
+    struct libssh_speaker speaker;
+    uint8_t *early; /* peer bytes received and not yet worked on (malloc'd, may be NULL) */
+    size_t early_len;
+    char *kex, *cipher, *hostkey; /* names, for the log */
+};
+/* Packets 80–127 that arrive before the hand-over (OpenSSH sends hostkeys-00@openssh.com at once) are not lost: reading
+ * stops when authentication succeeds, unread bytes are in `early`. */
+
+/* What was asked of the person once and serves the program's other connections; in locked memory, wiped by
+ * secrets_wipe. */
+struct secrets;
+MUST_USE int secrets_create(struct secrets **secrets);
+void secrets_wipe(struct secrets *secrets); /* and frees */
+
+/* Makes one connection. 0: *result is the caller's (authenticated_destroy, or handed on). Every failure was reported in
+ * one line that names the cause: ERR_RESOLVE, ERR_REFUSED, ERR_TIMEOUT, ERR_KEX, ERR_HOSTKEY, ERR_AUTH, ERR_CLOSED, …
+ */
+MUST_USE int handshake_client(const struct options *options, struct secrets *secrets, struct authenticated **result);
+void authenticated_destroy(struct authenticated *authenticated);

@@ -1,0 +1,100 @@
+#pragma once
+/* The connection protocol, RFC 4254, as far as forwarding needs it: messages 80–127, the channel table, the scheduler.
+ * Pure: packets in (mux_input), packets out (mux_next), time as an argument; no sockets, no wire.
+ *
+ *   control messages ──────────────► first
+ *   new and sparse flows ──────────► then          one packet per call of mux_next; whoever sends decides when to stop,
+ *   bulk flows, deficit round robin► then          and seals only then
+ *
+ * One thread; belongs to one session. */
+#include "engine/error.h"
+#include "ssh/flow.h"
+
+/* RFC 4254 §5.1 */
+enum open_failure {
+    OPEN_ADMINISTRATIVELY_PROHIBITED = 1,
+    OPEN_CONNECT_FAILED = 2,
+    OPEN_UNKNOWN_CHANNEL_TYPE = 3,
+    OPEN_RESOURCE_SHORTAGE = 4
+};
+
+/* A string field of a packet: bytes within it, not NUL-terminated. */
+struct bytes {
+    const uint8_t *at;
+    uint32_t len;
+};
+
+/* A peer's CHANNEL_OPEN (RFC 4254 §7.2: direct-tcpip, forwarded-tcpip). Strings point into the packet. */
+struct mux_open {
+    struct bytes type;         /* as sent */
+    bool is_tcpip;             /* direct-tcpip or forwarded-tcpip: the four fields below are set */
+    struct bytes host, origin; /* direct: host to connect; forwarded: address that was connected */
+    uint32_t port, origin_port;
+    struct bytes rest; /* other types: what follows the maximum packet size */
+};
+
+struct mux_ops {
+    /* Returns the flow to take the channel (initialised with flow_init_asked, answered later or at once by flow_confirm
+     * or flow_refuse), or NULL with *reason and *text set: refused. */
+    struct flow *(*on_open)(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text);
+    /* GLOBAL_REQUEST (§4). want_reply: true → SUCCESS with reply[0..*reply_len) (cap 64), false → FAILURE. */
+    bool (*on_global)(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len);
+};
+
+typedef void mux_reply_fn(void *arg, bool success, struct bytes data);
+
+struct mux {
+    const struct mux_ops *ops;
+    void *owner;
+    struct slot_pool *slots;
+    struct window_budget *budget;
+    uint32_t window_max, packet_max;
+    struct flow **flows; /* by our channel number; grown by doubling to LIMIT_FLOWS_PER_SESSION */
+    uint32_t flows_size, flows_count, free_first;
+    uint32_t *free_next;
+    struct list control, fresh, ready; /* flows with something due */
+    struct list replies_pending;       /* own global requests waiting for an answer, in order */
+    uint32_t replies_pending_count;
+    struct mux_blob *blobs_first, **blobs_last; /* session-level control messages, in order, bounded */
+    uint32_t blobs_count;
+    uint64_t now_ns;
+    uint64_t queued_bytes;
+};
+
+MUST_USE int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
+                      struct window_budget *budget, uint32_t window_max);
+/* The session is gone: every flow gets on_aborted then on_closed (or on_refused while opening), replies get failure,
+ * slots go back. */
+void mux_shutdown(struct mux *mux);
+void mux_deinit(struct mux *mux); /* CHECKs that no flow is left */
+void mux_validate(const struct mux *mux);
+
+/* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2). */
+MUST_USE int mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t now_ns, const char **why);
+
+enum mux_kind { MUX_NOTHING, MUX_CONTROL, MUX_DATA };
+/* The next packet to seal, or nothing. CONTROL: *len payload bytes were written to control[0..cap) (cap ≥ 2048).
+ * DATA: *slot's payload is preceded by the CHANNEL_DATA header (9 bytes in its headroom); the packet's payload starts
+ * at slot->data - 9 and is slot->len + 9 long; the caller owns the slot and puts it back after sending. */
+MUST_USE enum mux_kind mux_next(struct mux *mux, uint64_t now_ns, uint8_t *control, uint32_t cap, uint32_t *len,
+                                struct slot **slot);
+#define MUX_DATA_HEADER_BYTES 9u
+bool mux_pending(const struct mux *mux);
+
+/* Opens a channel "direct-tcpip" (§7.2) to host:port. The flow is initialised here; on_opened or on_refused follows.
+ * ERR_LIMIT: no channel number or window budget; ERR_LENGTH: name too long; ERR_NOMEM. Nothing is kept then. */
+MUST_USE int mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                             const char *host, uint16_t port, const char *origin, uint16_t origin_port);
+/* The same with type "forwarded-tcpip" (servers). */
+MUST_USE int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                                const char *host, uint16_t port, const char *origin, uint16_t origin_port);
+/* For mux_ops.on_open only: prepares the flow it returns. */
+void flow_init_asked(struct flow *flow, const struct flow_ops *ops, void *owner);
+
+/* GLOBAL_REQUEST with want_reply; on_reply (may be NULL: want_reply false) comes in order of the requests. ERR_LIMIT,
+ * ERR_LENGTH, ERR_NOMEM. */
+MUST_USE int mux_global_request(struct mux *mux, const char *name, const void *data, uint32_t len,
+                                mux_reply_fn *on_reply, void *arg);
+/* "tcpip-forward" / "cancel-tcpip-forward" (§7.1). A success reply to port 0 carries the port as uint32. */
+MUST_USE int mux_tcpip_forward(struct mux *mux, bool cancel, const char *address, uint16_t port, mux_reply_fn *on_reply,
+                               void *arg);

@@ -1,0 +1,66 @@
+#pragma once
+/* One SSH transport: a wire, and who speaks messages 1–79 on it (libssh on its end of a socketpair; in the simulation a
+ * double). Byte strings in, byte strings out; no TCP socket, no clock. Packets 80–127 of the peer go to on_packet.
+ *
+ *   peer bytes ─► transport_input ─► wire_open ─┬─ 80…127 ─► on_packet (in place)
+ *                                               └─ 1…79  ─► speaker->feed ─┐
+ *   own bytes  ◄─ transport_output ◄─ wire_seal ◄──── speaker->take ◄──────┘
+ *
+ * One thread at a time; a session is handed from the handshake's thread to its shard whole. */
+#include "engine/error.h"
+#include "ssh/wire.h"
+
+/* Who owns messages 1–79. Raw bytes as on the pair: the version line, then plaintext packets, followed by 16 zero bytes
+ * of tag once that direction is sealed. */
+struct speaker;
+struct speaker_ops {
+    /* Takes bytes of the peer; all of them, or an error. */
+    int (*feed)(struct speaker *speaker, const uint8_t *bytes, size_t len);
+    /* Lets the speaker work on what it was fed. Must not block. ERR_KEX, ERR_CLOSED … when it gave up. */
+    int (*pump)(struct speaker *speaker);
+    /* Copies out at most cap bytes that the speaker wants sent; returns the number (0: none now) or an error. */
+    int (*take)(struct speaker *speaker, uint8_t *bytes, size_t cap);
+    /* Asks it to start a rekey now; ERR_AGAIN: too soon after the last, ask again later. */
+    int (*rekey)(struct speaker *speaker);
+};
+struct speaker {
+    const struct speaker_ops *ops;
+};
+
+struct transport {
+    struct wire wire;
+    struct speaker *speaker; /* borrowed */
+    bool peer_version_seen, own_version_sent;
+    unsigned version_lines;
+    char peer_version[256]; /* "SSH-2.0-OpenSSH_9.2p1 …" without CR LF; unescaped */
+    uint8_t *from_speaker;  /* bytes taken, not yet whole packets */
+    size_t from_len, from_cap;
+    uint32_t last_fed_seq;       /* for UNIMPLEMENTED (3), which carries a sequence number */
+    char disconnect_reason[256]; /* the peer's DISCONNECT (1), escaped; "" when none came */
+    /* Payload of 80–127, valid during the call; returns 0 or an error that ends the transport. */
+    int (*on_packet)(void *arg, const struct packet *packet);
+    void *arg;
+};
+
+MUST_USE int transport_init(struct transport *transport, bool is_client, uint64_t rekey_bytes, struct speaker *speaker);
+void transport_deinit(struct transport *transport);
+
+/* Works through data[0..len): whole packets are opened in place and dispatched, the speaker is fed and pumped. Sets
+ * *used to the bytes done with; the rest is a partial packet (or waits for the speaker's keys: call again after
+ * pumping). *need: bytes the partial packet needs in all (1 when unknown). Errors as wire_open and the speaker; the
+ * transport is dead then. */
+MUST_USE int transport_input(struct transport *transport, uint8_t *data, size_t len, size_t *used, size_t *need);
+
+/* Takes what the speaker has to say, sealed and in wire order, into out[0..cap) (cap ≥ LIMIT_PACKET_BYTES + 64 takes
+ * any packet). Returns the bytes written; call until 0. Must be called after each transport_input and whenever the
+ * speaker was used directly, before own packets of 80+ are sealed. */
+MUST_USE int transport_output(struct transport *transport, uint8_t *out, size_t cap);
+
+static inline bool transport_gate_open(const struct transport *t) {
+    return wire_gate_open(&t->wire);
+}
+/* The speaker reports success: packets 80+ are accepted and may be sent from now on. */
+void transport_authenticated(struct transport *transport);
+
+enum peer_kind { PEER_OTHER, PEER_OPENSSH, PEER_LEATD, PEER_DROPBEAR };
+enum peer_kind transport_peer(const struct transport *transport);
