@@ -23,33 +23,38 @@ struct slice {
     bool released; /* private */
 };
 
+struct slice_block;
 struct rxbuf {
     struct ring_pool *pool;
+    /* private */
     struct ring *ring; /* NULL while idle */
     uint64_t parsed;
-    struct slice
-        *slices; /* circular, slices_size entries (power of two), allocated with the first hold, grown to the limit */
-    uint32_t slices_size, slices_head, slices_tail;
-    uint8_t *partial; /* kept while idle */
-    uint32_t partial_len;
+    size_t space;                             /* handed out by rxbuf_space and not yet filled */
+    struct slice_block *first, *last, *spare; /* slices in order of position; blocks, so that addresses are stable */
+    uint32_t first_at, last_at, slices;       /* oldest in first, next free in last; all that are not yet retired */
+    uint64_t held_end;                        /* behind the youngest slice */
+    uint8_t *partial;                         /* kept while idle; [partial_at, partial_len) is unparsed */
+    uint32_t partial_at, partial_len;
 };
 
 void rxbuf_init(struct rxbuf *rx, struct ring_pool *pool);
 void rxbuf_deinit(struct rxbuf *rx); /* CHECKs that no slice is held */
 /* Space for the next receive: sets *data, *len (contiguous). Takes a ring when there is none. ERR_NOMEM: no ring to
  * lend; ERR_FULL: less than min_bytes free, release (or spill) the oldest slices first. The space stays valid until
- * rxbuf_filled. */
+ * rxbuf_filled, which must follow, with 0 when nothing came. */
 MUST_USE int rxbuf_space(struct rxbuf *rx, size_t min_bytes, uint8_t **data, size_t *len);
 void rxbuf_filled(struct rxbuf *rx, size_t bytes);
-/* Unparsed bytes, contiguous and writable (they are opened in place). */
+/* Unparsed bytes, contiguous and writable (they are opened in place). While idle they are those of the kept copy: they
+ * can be parsed too, but not held. */
 uint8_t *rxbuf_unparsed(const struct rxbuf *rx, size_t *len);
 /* Hold len bytes at data (which lie within the unparsed run, in ascending order between calls), then pass them with
- * rxbuf_parsed. Returns NULL at LIMIT_SLICES_PER_RING: the caller copies instead. A slice's address is stable until it
- * is released. */
+ * rxbuf_parsed. Returns NULL at LIMIT_SLICES_PER_RING, without memory, or while idle: the caller copies instead. A
+ * slice's address is stable until it is released. */
 struct slice *rxbuf_hold(struct rxbuf *rx, uint8_t *data, uint32_t len);
 void rxbuf_parsed(struct rxbuf *rx, size_t bytes);
 void rxbuf_release(struct rxbuf *rx, struct slice *slice);
 /* The oldest held slice: its holder keeps the ring's memory from being reused; NULL when none is held. */
 struct slice *rxbuf_oldest(struct rxbuf *rx);
-/* No receive is in flight: give the ring back when nothing is held (keeping a partial packet aside). */
+/* Gives the ring back when nothing is held and no receive space is out (keeping a partial packet aside); otherwise a
+ * no-op. */
 void rxbuf_idle(struct rxbuf *rx);

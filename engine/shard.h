@@ -18,10 +18,12 @@
 struct task {
     struct list node;
     void (*run)(struct task *task);
+    uint64_t turn; /* private: in which it ran last */
 };
 static inline void task_init(struct task *task, void (*run)(struct task *)) {
     list_init(&task->node);
     task->run = run;
+    task->turn = 0;
 }
 
 struct shard {
@@ -32,10 +34,14 @@ struct shard {
     struct list tasks;
     struct mailbox *mailbox;
     uint32_t index;
-    bool stopping;
+    _Atomic bool stopping;
     _Atomic uint32_t load;       /* flows on this shard: read by others to choose the least loaded */
     struct list accept_paused;   /* listeners that wait for a descriptor to be freed (listener.h) */
     struct shard_thread *thread; /* NULL: driven by its owner turn by turn (tests) */
+    /* private */
+    struct io_op mailbox_poll;
+    bool mailbox_ready, ending;
+    uint64_t turn;
 };
 
 struct shard_options {
@@ -62,7 +68,8 @@ MUST_USE int shard_turn(struct shard *shard, uint64_t deadline_ns);
 
 /* Any thread. ERR_FULL, ERR_CLOSED: nothing was taken over. */
 MUST_USE int shard_post(struct shard *shard, void (*run)(void *arg, int64_t value), void *arg, int64_t value);
-/* This shard's thread only. A task deferred while tasks run is run in the same turn. No-op when already deferred. */
+/* This shard's thread only. A task deferred while tasks run is run in the same turn, unless it has already run in it:
+ * then in the next, which follows without waiting. No-op when already deferred. */
 void shard_defer(struct shard *shard, struct task *task);
 void shard_undefer(struct task *task);
 static inline uint64_t shard_now(const struct shard *shard) {
