@@ -39,6 +39,7 @@ struct wire {
     struct wire_half in, out;
     bool strict; /* both sides offered strict key exchange in their first KEXINIT */
     bool strict_ours, strict_peers, first_kexinit_in, first_kexinit_out;
+    bool breach_in; /* the peer sent what strict key exchange forbids before its first NEWKEYS */
     bool is_client;
     bool authenticated;
     bool kexing_out; /* own KEXINIT sent, own NEWKEYS not yet: the gate is shut */
@@ -61,7 +62,7 @@ void wire_deinit(struct wire *wire);         /* wipes keys */
 void wire_validate(const struct wire *wire); /* CHECKs the invariants; for tests */
 
 /* The keys of a direction's next epoch, as negotiated (called from the provider, or by a test). Copied. ERR_CRYPTO,
- * ERR_NOMEM. */
+ * ERR_NOMEM; ERR_PROTOCOL: the wire is dead. A second call before NEWKEYS replaces the first. */
 MUST_USE int wire_key(struct wire *wire, enum wire_direction direction, enum aead_kind kind, const uint8_t *key,
                       const uint8_t *iv);
 
@@ -69,15 +70,20 @@ MUST_USE int wire_key(struct wire *wire, enum wire_direction direction, enum aea
  *   1: *packet is set, *used bytes of data are done with (tag included)
  *   0: not whole yet; *used = how many bytes the packet needs in all, as far as is known (≥ 1)
  *   ERR_AGAIN: in WAIT_KEYS, nothing done: give the keys first
- *   ERR_LENGTH, ERR_TAG, ERR_PROTOCOL, ERR_CRYPTO: the wire is dead, nothing was delivered. */
+ *   ERR_LENGTH, ERR_TAG, ERR_PROTOCOL, ERR_CRYPTO: the wire is dead (both directions; every later call: ERR_PROTOCOL),
+ *   nothing was delivered.
+ * 80+ before `authenticated` is ERR_PROTOCOL: after USERAUTH_SUCCESS ask libssh before opening the next packet. */
 MUST_USE int wire_open(struct wire *wire, uint8_t *data, size_t len, struct packet *packet, size_t *used);
 
 /* May a packet of 80–127 be sealed now? */
 bool wire_gate_open(const struct wire *wire);
 /* packet: WIRE_HEADER_BYTES to be filled in here, then payload_len bytes of payload, with WIRE_TRAILER_MAX bytes of
  * room behind. Pads (RFC 4253 §6: ≥ 4 bytes), numbers, seals in place. Returns the bytes to send from `packet` on, or
- * ERR_CRYPTO, or ERR_AGAIN (payload is NEWKEYS and its keys are missing; or the type is 80+ and the gate is shut). */
+ * ERR_CRYPTO, or ERR_AGAIN (payload is NEWKEYS and its keys are missing; or the type is 80+ and the gate is shut:
+ * nothing done), or ERR_LENGTH (longer than LIMIT_PACKET_BYTES when padded: nothing done), or ERR_PROTOCOL (the wire
+ * is dead, or this KEXINIT makes the exchange strict and the peer has already broken it: then dead). */
 MUST_USE int wire_seal(struct wire *wire, uint8_t *packet, uint32_t payload_len);
 
-/* Is it time to ask for a rekey (RekeyLimit, 2^32 AES blocks, 1 GiB of chacha20, 2^31 packets, in either direction)? */
+/* Is it time to ask for a rekey (RekeyLimit, 2^32 AES blocks, 1 GiB of chacha20, 2^31 packets, in either direction)?
+ * No while a key exchange is going on, and none before authentication. */
 bool wire_rekey_due(const struct wire *wire);
