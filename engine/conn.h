@@ -9,8 +9,11 @@
  *   read side :  OPEN ──EOF──► ENDED          (RESET from either: on_reset)
  *   write side:  OPEN ──conn_finish──► FINISHING ──queue empty, FIN sent──► FINISHED (on_finished)
  *   conn_close / conn_abort at any moment ──► ops cancelled and joined ──► on_closed, then the owner may free it. */
-#include "engine/rxbuf.h"
+#include "engine/limits.h"
+#include "engine/sendq.h"
 #include "engine/shard.h"
+
+#define CONN_SEND_FEW 4u
 
 struct conn;
 struct conn_ops {
@@ -33,15 +36,20 @@ struct conn {
     uint64_t bytes_in, bytes_out;
     /* private */
     struct io_op recv, send, watch;
-    struct iovec *recv_iov;
-    struct slot *recv_slots; /* of the vectored receive in flight */
+    struct iovec recv_iov[LIMIT_SLOTS_PER_RECV];
+    struct slot *recv_slots; /* of the vectored receive in flight; then those not handed over yet */
     struct slot_waiter slot_waiter;
     struct task flush;
-    struct list segments; /* outgoing, in order: ring slices and spilled chunks */
-    uint64_t queued_bytes, spilled_bytes;
-    uint64_t credit;
-    uint32_t slot_max;
-    uint8_t hot; /* slots in the next vectored receive; 0: cold */
+    struct sendq out;
+    struct iovec send_few[CONN_SEND_FEW], *send_many; /* most connections never queue more than a few segments */
+    uint64_t send_bytes;                              /* asked for by the send in flight */
+    uint64_t credit;                                  /* may be read, what a receive in flight brings included */
+    uint32_t slot_max, recv_asked;
+    uint8_t hot;       /* slots in the next vectored receive; 0: cold */
+    bool recv_filled;  /* the last receive filled all it asked for: there is probably more */
+    bool delivering;   /* inside on_slot */
+    bool waiting_room; /* the send op is a poll for POLLOUT */
+    bool hung_up;      /* the watch saw a hang-up that is no error: it would only spin */
     bool read_ended, finishing, finished, failed, closing;
     enum io_close_mode close_mode;
 };
@@ -51,7 +59,8 @@ struct conn {
  * shard's thread. */
 void conn_init(struct conn *conn, struct shard *shard, const struct conn_ops *ops, void *owner, int fd,
                uint32_t slot_max);
-/* How many bytes may be read from now on (replaces what was left, minus what a receive in flight may still bring). */
+/* How many bytes may be read from now on, what a receive in flight brings included (it is not called back when the new
+ * credit is smaller). */
 void conn_set_credit(struct conn *conn, uint64_t bytes);
 void conn_set_slot_max(struct conn *conn, uint32_t slot_max);
 /* Queues bytes of a held slice; takes the slice over (released to rx when sent, spilled or dropped). Sent at the end of
@@ -63,7 +72,7 @@ MUST_USE int conn_write_copy(struct conn *conn, const void *data, uint32_t len);
  * turn; ERR_NOMEM: nothing changed for the rest. */
 MUST_USE int conn_spill(struct conn *conn);
 static inline uint64_t conn_queued(const struct conn *conn) {
-    return conn->queued_bytes;
+    return conn->out.bytes;
 }
 void conn_finish(struct conn *conn);
 void conn_close(struct conn *conn); /* what is still queued is dropped; FIN */
