@@ -20,7 +20,10 @@ struct listener {
     int fd;
     struct io_op accept;
     struct timer retry;
+    /* private */
     struct list paused_node;
+    struct task close;
+    uint64_t complained_ns; /* when the last pause was logged */
     bool closing;
 };
 /* Takes over fd. Shard's thread. */
