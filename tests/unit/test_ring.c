@@ -1,0 +1,159 @@
+#include "engine/ring.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static uint32_t random_next(uint32_t *state) {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+static size_t page_bytes(void) {
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static unsigned open_descriptors(void) {
+    unsigned count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+Test(ring, both_mappings_show_the_same_bytes) {
+    struct ring ring;
+    size_t size = page_bytes();
+    cr_assert_eq(ring_init(&ring, size), ERR_OK);
+    for (size_t i = 0; i < size; i++)
+        ring.base[i] = (uint8_t)(i * 7);
+    cr_assert_eq(memcmp(ring.base, ring.base + size, size), 0);
+    ring.base[size * 2 - 1] = 0x5a;
+    cr_assert_eq(ring.base[size - 1], 0x5a);
+    ring_deinit(&ring);
+}
+
+Test(ring, boundaries_empty_full_and_wrap) {
+    struct ring ring;
+    size_t size = page_bytes();
+    cr_assert_eq(ring_init(&ring, size), ERR_OK);
+    cr_assert(ring_used(&ring) == 0 && ring_free(&ring) == size);
+    ring_produce(&ring, 0);
+    ring_consume(&ring, 0);
+    ring_produce(&ring, size - 1);
+    cr_assert_eq(ring_free(&ring), 1);
+    ring_produce(&ring, 1);
+    cr_assert(ring_used(&ring) == size && ring_free(&ring) == 0);
+    ring_consume(&ring, size - 1);
+    cr_assert_eq(ring_used(&ring), 1);
+    ring_produce(&ring, size - 1);
+    cr_assert_eq(ring_at(&ring, ring.head), ring.base + size - 1, "head has wrapped");
+    /* A full ring that starts on its last byte is still one run. */
+    memset(ring_at(&ring, ring.tail), 0xab, size);
+    for (size_t i = 0; i < size; i++)
+        cr_assert_eq(ring.base[i], 0xab);
+    ring_consume(&ring, size);
+    cr_assert_eq(ring_used(&ring), 0);
+    ring_deinit(&ring);
+}
+
+Test(ring, random_traffic_comes_out_as_it_went_in) {
+    struct ring ring;
+    size_t size = page_bytes() * 4;
+    uint32_t state = 99;
+    uint64_t written = 0, read = 0;
+    cr_assert_eq(ring_init(&ring, size), ERR_OK);
+    for (unsigned step = 0; step < 20000; step++) {
+        size_t n = random_next(&state) % (size / 3);
+        if (random_next(&state) & 1) {
+            n = n < ring_free(&ring) ? n : ring_free(&ring);
+            uint8_t *data = ring_at(&ring, ring.head);
+            for (size_t i = 0; i < n; i++)
+                data[i] = (uint8_t)((written + i) * 31 >> 3);
+            ring_produce(&ring, n);
+            written += n;
+        } else {
+            n = n < ring_used(&ring) ? n : ring_used(&ring);
+            const uint8_t *data = ring_at(&ring, ring.tail);
+            for (size_t i = 0; i < n; i++)
+                if (data[i] != (uint8_t)((read + i) * 31 >> 3))
+                    cr_assert_fail("byte %llu differs", (unsigned long long)(read + i));
+            ring_consume(&ring, n);
+            read += n;
+        }
+        cr_assert_eq(ring_used(&ring), written - read);
+        cr_assert_eq(ring_used(&ring) + ring_free(&ring), size);
+    }
+    cr_assert_gt(read, size * 100);
+    ring_deinit(&ring);
+}
+
+Test(ring, producing_more_than_is_free_aborts, .signal = SIGABRT) {
+    struct ring ring;
+    cr_assert_eq(ring_init(&ring, page_bytes()), ERR_OK);
+    ring_produce(&ring, page_bytes());
+    ring_produce(&ring, 1);
+}
+
+Test(ring, consuming_more_than_is_used_aborts, .signal = SIGABRT) {
+    struct ring ring;
+    cr_assert_eq(ring_init(&ring, page_bytes()), ERR_OK);
+    ring_produce(&ring, 5);
+    ring_consume(&ring, 6);
+}
+
+Test(ring, no_descriptor_is_kept_and_none_to_be_had_is_an_error) {
+    struct ring ring;
+    unsigned before = open_descriptors();
+    cr_assert_eq(ring_init(&ring, page_bytes()), ERR_OK);
+    cr_assert_eq(open_descriptors(), before);
+    ring_deinit(&ring);
+    struct rlimit limit, none = {0, 0};
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none.rlim_max = limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int err = ring_init(&ring, page_bytes());
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_eq(err, ERR_NOMEM);
+}
+
+Test(ring_pool, lends_up_to_the_maximum_and_empties_what_comes_back) {
+    enum { MAX = 7 };
+    struct ring_pool pool;
+    struct ring *rings[MAX];
+    ring_pool_init(&pool, page_bytes(), MAX);
+    for (unsigned i = 0; i < MAX; i++) {
+        rings[i] = ring_pool_take(&pool);
+        cr_assert_not_null(rings[i]);
+        cr_assert_eq(ring_used(rings[i]), 0);
+        cr_assert_eq(rings[i]->size, page_bytes());
+        for (unsigned j = 0; j < i; j++)
+            cr_assert_neq(rings[i]->base, rings[j]->base);
+        ring_produce(rings[i], 100 + i);
+    }
+    cr_assert_null(ring_pool_take(&pool));
+    cr_assert_eq(pool.lent, MAX);
+    for (unsigned i = 0; i < MAX; i++)
+        ring_pool_put(&pool, rings[i]);
+    cr_assert_eq(pool.lent, 0);
+    cr_assert(pool.idle > 0 && pool.idle < MAX, "a few stay mapped, the rest does not: %u", pool.idle);
+    uint32_t idle = pool.idle;
+    struct ring *again = ring_pool_take(&pool);
+    cr_assert_eq(pool.idle, idle - 1);
+    cr_assert(again->head == 0 && again->tail == 0);
+    ring_pool_put(&pool, again);
+    ring_pool_deinit(&pool);
+}
+
+Test(ring_pool, deinit_with_a_ring_lent_aborts, .signal = SIGABRT) {
+    struct ring_pool pool;
+    ring_pool_init(&pool, page_bytes(), 2);
+    cr_assert_not_null(ring_pool_take(&pool));
+    ring_pool_deinit(&pool);
+}
