@@ -33,9 +33,14 @@ struct transport {
     bool peer_version_seen, own_version_sent;
     unsigned version_lines;
     char peer_version[256]; /* "SSH-2.0-OpenSSH_9.2p1 …" without CR LF; unescaped */
-    uint8_t *from_speaker;  /* bytes taken, not yet whole packets */
-    size_t from_len, from_cap;
+    /* Taken from the speaker: [sent, scanned) are its version line or whole packets, unpadded of their dummy tags; from
+     * scanned on it is as it came. */
+    uint8_t *from_speaker;
+    size_t from_sent, from_scanned, from_len, from_cap;
+    bool from_version_seen;      /* the scan is past the version line */
+    bool from_tagged, to_tagged; /* the speaker's packets, those it is fed, carry dummy tags */
     uint32_t last_fed_seq;       /* for UNIMPLEMENTED (3), which carries a sequence number */
+    int failed;                  /* what ended it */
     char disconnect_reason[256]; /* the peer's DISCONNECT (1), escaped; "" when none came */
     /* Payload of 80–127, valid during the call; returns 0 or an error that ends the transport. */
     int (*on_packet)(void *arg, const struct packet *packet);
@@ -46,14 +51,19 @@ MUST_USE int transport_init(struct transport *transport, bool is_client, uint64_
 void transport_deinit(struct transport *transport);
 
 /* Works through data[0..len): whole packets are opened in place and dispatched, the speaker is fed and pumped. Sets
- * *used to the bytes done with; the rest is a partial packet (or waits for the speaker's keys: call again after
- * pumping). *need: bytes the partial packet needs in all (1 when unknown). Errors as wire_open and the speaker; the
- * transport is dead then. */
+ * *used to the bytes done with; the rest is a partial packet, or waits: for the speaker's keys, for transport_output to
+ * take what the speaker has said, or, right after a client's USERAUTH_SUCCESS, for transport_authenticated. Call again
+ * after those. *need: bytes the partial packet needs in all (1 when unknown). Errors as wire_open and the speaker;
+ * ERR_CLOSED after the peer's DISCONNECT. The transport is dead then; transport_output still gives what was said
+ * before.
+ */
 MUST_USE int transport_input(struct transport *transport, uint8_t *data, size_t len, size_t *used, size_t *need);
 
-/* Takes what the speaker has to say, sealed and in wire order, into out[0..cap) (cap ≥ LIMIT_PACKET_BYTES + 64 takes
- * any packet). Returns the bytes written; call until 0. Must be called after each transport_input and whenever the
- * speaker was used directly, before own packets of 80+ are sealed. */
+/* Takes what the speaker has to say, sealed and in wire order, into out[0..cap) (cap ≥ TRANSPORT_OUTPUT_BYTES takes any
+ * packet; what does not fit waits). Returns the bytes written; call until 0. Must be called after each transport_input
+ * and whenever the speaker was used directly, before own packets of 80+ are sealed. Errors come when nothing is left.
+ */
+#define TRANSPORT_OUTPUT_BYTES 36864u
 MUST_USE int transport_output(struct transport *transport, uint8_t *out, size_t cap);
 
 static inline bool transport_gate_open(const struct transport *t) {
