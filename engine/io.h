@@ -7,7 +7,9 @@
  * for an early end; done still comes, with -ECANCELED or with what happened first. An op, its buffers and its
  * descriptor must stay until done: terminate → join → close. CHECKed where it costs nothing.
  *
- * One struct io belongs to one thread: every call from that thread only (create included). Results are ≥ 0 or -errno.
+ * At most one receiving op (accept, recv, recv_slot), one sending op (connect, send) and one poll per descriptor are in
+ * flight at once. One struct io belongs to one thread: every call from that thread only (create included). Results are
+ * ≥ 0 or -errno.
  */
 #include "engine/error.h"
 #include "engine/slot.h"
@@ -26,16 +28,16 @@ struct io_op {
     bool more;         /* accept: set in done while the op stays in flight */
     struct slot *slot; /* recv_slot: the slot that was filled, owned by the callee, when res > 0 */
     /* private to the backend */
-    uint8_t kind;
-    bool all, nowait;
+    uint8_t kind;   /* enum io_kind */
+    bool nowait;    /* send: IO_SEND_NOW */
+    bool canceling; /* io_uring: a cancel request is out and not yet answered */
+    bool settled;   /* res is final, done is still to come */
     int fd;
     int32_t res;
     uint32_t poll_events, slot_max;
+    uint32_t total_bytes, done_bytes; /* of the buffers; of them sent */
     struct msghdr msg;
-    struct iovec *iov;
-    size_t done_bytes;
     struct list node;
-    struct sockaddr_storage *addr;
 };
 
 static inline void io_op_init(struct io_op *op, io_done_fn *done) {
@@ -55,7 +57,7 @@ const char *io_name(const struct io *io); /* "io_uring", "epoll", … */
 /* Listening socket: done(res = new descriptor, non-blocking, close-on-exec) for each connection until an error or
  * cancel. -EMFILE/-ENFILE/-ENOBUFS/-ENOMEM end the op too: the owner waits before it submits again. */
 void io_accept(struct io *io, struct io_op *op, int fd);
-/* Non-blocking connect; res 0 or -errno. addr is copied. */
+/* fd is non-blocking; res 0 or -errno. addr is copied. */
 void io_connect(struct io *io, struct io_op *op, int fd, const struct sockaddr *addr, socklen_t addr_len);
 /* Receives what is there, waiting for at least one byte, into iov[0..n), which stays with the caller until done.
  * res: bytes, 0 at end of file. */
@@ -79,7 +81,8 @@ void io_cancel(struct io *io, struct io_op *op);
 /* Immediate calls that go through the seam, so that the simulator sees them. */
 void io_shutdown(struct io *io, int fd, int how);
 enum io_close_mode { IO_CLOSE, IO_CLOSE_RESET /* TCP: RST instead of FIN */ };
-/* Closes; CHECKs that no op on fd is in flight (where the backend knows). */
+/* Closes; CHECKs that no op on fd is in flight (where the backend knows). A descriptor that an op was submitted for is
+ * closed by this and by nothing else while io lives: epoll keeps state by descriptor number. */
 void io_close(struct io *io, int fd, enum io_close_mode mode);
 
 /* Monotonic nanoseconds; read once per turn, virtual in the simulator. */
@@ -88,7 +91,9 @@ uint64_t io_now(const struct io *io);
  * wait), and runs the completions. Returns 0, or ERR_SYSTEM when the backend itself failed (logged). */
 MUST_USE int io_turn(struct io *io, uint64_t deadline_ns);
 
-/* The table behind the calls above; only backends and io.c look at it. */
+/* The table behind the calls above; only backends and io.c look at it. io.c checks the arguments, marks the op in
+ * flight (more false, slot NULL) and calls; the backend clears in_flight and more before its last done. */
+enum io_kind { IO_KIND_ACCEPT, IO_KIND_CONNECT, IO_KIND_RECV, IO_KIND_RECV_SLOT, IO_KIND_SEND, IO_KIND_POLL };
 struct io_ops {
     const char *name;
     void (*destroy)(struct io *);
@@ -110,3 +115,10 @@ struct io { /* first member of every backend's own struct */
 };
 MUST_USE int io_uring_create(struct slot_pool *slots, struct io **io);
 MUST_USE int io_epoll_create(struct slot_pool *slots, struct io **io);
+uint64_t io_clock_ns(void); /* CLOCK_MONOTONIC */
+void io_op_set_iov(struct io_op *op, struct iovec *iov, unsigned n);
+/* Passes over bytes that were sent, modifying the caller's iov. True when none is left. */
+bool io_op_advance(struct io_op *op, uint32_t bytes);
+/* accept(2) failed on account of one connection that is gone already: the next one may be fine. */
+bool io_accept_transient(int error_number);
+void io_close_now(int fd, enum io_close_mode mode);
