@@ -6,7 +6,11 @@
  *   out (peer → app)   OPEN ──EOF received──► DRAINING ──flow_drained──► ENDED
  *   CLOSE is sent once both halves are ENDED, or at once by flow_abort, or in answer to the peer's CLOSE.
  *   The flow is gone (on_closed) when CLOSE was sent and received.
- * The whole table is in flow.c; events change state, actions never do. */
+ * The whole table is in flow.c; events change state, actions never do. Sent means: taken by mux_next. Per flow the
+ * order is CHANNEL_OPEN or its confirmation, then data with WINDOW_ADJUST and request replies in between, EOF, CLOSE.
+ *
+ * Once a flow is CLOSING or CLOSED (aborted, or the peer's CLOSE came) both halves are ENDED and every flow function is
+ * a no-op, so that an owner whose socket is still busy need not look first. */
 #include "engine/list.h"
 #include "engine/slot.h"
 #include "ssh/window.h"
@@ -27,18 +31,22 @@ enum flow_half { FLOW_HALF_OPEN, FLOW_HALF_DRAINING, FLOW_HALF_ENDED };
  * frees the flow no earlier than on_closed. */
 struct flow_ops {
     void (*on_opened)(struct flow *flow);
-    /* The peer refused (RFC 4254 §5.1 reason; text escaped). The flow is gone: last call. */
+    /* The peer refused (RFC 4254 §5.1 reason; text escaped), or the session ended first. The flow is gone: last call.
+     * An OPENING flow that was aborted gets on_closed instead. */
     void (*on_refused)(struct flow *flow, uint32_t reason, const char *text);
     /* Payload in place, in the session's ring: hold it (rxbuf_hold) or copy it before returning. flow_consumed gives it
      * back. */
     void (*on_data)(struct flow *flow, uint8_t *data, uint32_t len);
-    /* flow_room() has become larger after it was too small for a packet. */
+    /* flow_room() was too small for a packet and is worth reading for again: a packet fits and at most half of the
+     * queue is waiting, or nothing at all is waiting and there is any room (a peer whose whole window is tiny). */
     void (*on_room)(struct flow *flow);
     void (*on_eof)(struct flow *flow); /* the peer will send no more; finish the app's write side, then flow_drained */
     /* The peer closed without EOF: what it sent is cut short; abort the app's connection. The flow answers CLOSE by
      * itself. */
     void (*on_aborted)(struct flow *flow);
-    void (*on_closed)(struct flow *flow); /* channel number is free again; last call */
+    /* The channel number is free again; last call. When on_eof came before, what was delivered may still be on its way
+     * to the app; the app's own sending has nowhere to go any more. */
+    void (*on_closed)(struct flow *flow);
 };
 
 struct flow {
@@ -48,27 +56,34 @@ struct flow {
     uint32_t id, peer_id;
     enum flow_phase phase;
     enum flow_half in, out;
-    bool close_sent, close_received, close_due, eof_due, open_due, confirm_due, adjust_due, room_wanted,
-        dead /* session gone */;
+    bool dead; /* the session is gone: tells on_aborted, on_refused and on_closed why */
     /* app → peer */
     struct slot_queue queue;
-    uint64_t peer_window; /* granted by the peer, not yet queued against; ≤ 2^32 - 1 */
-    uint32_t peer_packet_max;
-    int32_t deficit;
-    struct list ready;   /* linked while data may be sent */
-    struct list control; /* linked while a control message is due */
+    uint64_t peer_window;     /* granted by the peer, not yet queued against; ≤ 2^32 - 1 */
+    uint32_t peer_packet_max; /* the peer's, or our slots' payload if that is less */
     /* peer → app */
     struct window window;
-    uint32_t adjust_bytes;
     uint64_t bytes_to_peer, bytes_from_peer, packets_to_peer;
-    struct flow_open *open_request; /* private: the CHANNEL_OPEN to be sent, or the refusal */
+    /* private */
+    uint8_t life;   /* row of the table in flow.c */
+    bool announced; /* the peer knows our channel number */
+    bool eof_received, room_wanted;
+    bool open_due, confirm_due, refusal_due, adjust_due, eof_due, close_due; /* control messages to be built */
+    bool fresh;                                                              /* on the scheduler's fresh list */
+    uint32_t failures_due;                                                   /* CHANNEL_FAILURE answers owed */
+    int32_t deficit;
+    struct list ready;   /* linked while the scheduler looks at it */
+    struct list control; /* linked while a control message is due */
+    struct slot_pool *slots;
+    uint32_t refusal_reason;
+    struct flow_text *text; /* the CHANNEL_OPEN to be sent, or the refusal's words */
 };
 
-/* Bytes that may be queued now: peer window, and not more than LIMIT_FLOW_QUEUE_BYTES waiting. When it is 0 (or the
- * caller could not use it) on_room comes later. */
+/* Bytes that may be queued now: peer window, and not more than LIMIT_FLOW_QUEUE_BYTES waiting. When it is less than
+ * peer_packet_max on_room comes later; the caller may use what there is all the same. 0 unless OPEN. */
 uint64_t flow_room(struct flow *flow);
-/* Queues one slot (1 ≤ len ≤ peer_packet_max, len ≤ what flow_room said); the mux owns it until sealed. After close or
- * abort: put back to the pool at once. */
+/* Queues one slot (1 ≤ len ≤ peer_packet_max, len ≤ flow_room); the mux owns it until sealed, and its window is
+ * reserved now. Not after flow_end. After close or abort: put back to the pool at once. */
 void flow_send(struct flow *flow, struct slot *slot);
 void flow_end(struct flow *flow);                      /* app's EOF: EOF follows the queue; idempotent */
 void flow_consumed(struct flow *flow, uint32_t bytes); /* bytes have left for the app: window credit */

@@ -6,8 +6,13 @@
  *   new and sparse flows ──────────► then          one packet per call of mux_next; whoever sends decides when to stop,
  *   bulk flows, deficit round robin► then          and seals only then
  *
- * One thread; belongs to one session. */
+ * Fair as fq_codel is: a flow that starts to send after a pause is fresh for one quantum (a packet of the largest
+ * size), then it waits its turn among the bulk flows, so that neither starves the other.
+ *
+ * One thread; belongs to one session. Callbacks come last in whatever called them, so they may call back: any flow_ and
+ * mux_ function but mux_input, mux_next and mux_deinit; mux_shutdown not from mux_ops. */
 #include "engine/error.h"
+#include "ssh/codec.h"
 #include "ssh/flow.h"
 
 /* RFC 4254 §5.1 */
@@ -16,12 +21,6 @@ enum open_failure {
     OPEN_CONNECT_FAILED = 2,
     OPEN_UNKNOWN_CHANNEL_TYPE = 3,
     OPEN_RESOURCE_SHORTAGE = 4
-};
-
-/* A string field of a packet: bytes within it, not NUL-terminated. */
-struct bytes {
-    const uint8_t *at;
-    uint32_t len;
 };
 
 /* A peer's CHANNEL_OPEN (RFC 4254 §7.2: direct-tcpip, forwarded-tcpip). Strings point into the packet. */
@@ -37,9 +36,14 @@ struct mux_ops {
     /* Returns the flow to take the channel (initialised with flow_init_asked, answered later or at once by flow_confirm
      * or flow_refuse), or NULL with *reason and *text set: refused. */
     struct flow *(*on_open)(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text);
-    /* GLOBAL_REQUEST (§4). want_reply: true → SUCCESS with reply[0..*reply_len) (cap 64), false → FAILURE. */
+    /* GLOBAL_REQUEST (§4). want_reply: true → SUCCESS with reply[0..*reply_len) (cap MUX_REPLY_BYTES, 0 at entry),
+     * false → FAILURE. */
     bool (*on_global)(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len);
+    /* A message number that RFC 4254 does not have. May be NULL: passed over. RFC 4253 §11.4 wants UNIMPLEMENTED (3)
+     * with the packet's sequence number, which only the transport knows and may send. */
+    void (*on_unimplemented)(struct mux *mux, uint8_t type);
 };
+#define MUX_REPLY_BYTES 64u
 
 typedef void mux_reply_fn(void *arg, bool success, struct bytes data);
 
@@ -49,40 +53,47 @@ struct mux {
     struct slot_pool *slots;
     struct window_budget *budget;
     uint32_t window_max, packet_max;
+    uint64_t queued_bytes; /* waiting in all flows */
+    uint32_t flows_count;
+    /* private */
     struct flow **flows; /* by our channel number; grown by doubling to LIMIT_FLOWS_PER_SESSION */
-    uint32_t flows_size, flows_count, free_first;
-    uint32_t *free_next;
-    struct list control, fresh, ready; /* flows with something due */
-    struct list replies_pending;       /* own global requests waiting for an answer, in order */
-    uint32_t replies_pending_count;
-    struct mux_blob *blobs_first, **blobs_last; /* session-level control messages, in order, bounded */
-    uint32_t blobs_count;
-    uint64_t now_ns;
-    uint64_t queued_bytes;
+    uint32_t *free_next; /* a free number's successor in the free list */
+    uint32_t flows_size, free_first;
+    struct list control, fresh, ready;          /* flows with something due */
+    struct list replies_pending;                /* own global requests sent and waiting for an answer, in order */
+    uint32_t replies_pending_count;             /* sent or not */
+    struct mux_blob *blobs_first, **blobs_last; /* session-level control messages, in order */
+    uint32_t answers_count;                     /* blobs that answer the peer; bounded */
+    bool shut;
 };
 
 MUST_USE int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
                       struct window_budget *budget, uint32_t window_max);
-/* The session is gone: every flow gets on_aborted then on_closed (or on_refused while opening), replies get failure,
- * slots go back. */
+/* The session is gone: every flow that its owner still counts on gets on_aborted and on_closed (on_refused while
+ * opening), one that is on its way out just on_closed; replies get failure, slots go back. Idempotent; afterwards
+ * nothing can be opened or requested (ERR_CLOSED). */
 void mux_shutdown(struct mux *mux);
 void mux_deinit(struct mux *mux); /* CHECKs that no flow is left */
 void mux_validate(const struct mux *mux);
 
-/* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2). */
+/* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2).
+ * ERR_LIMIT: the peer asks without reading our answers; ERR_NOMEM; both with *why, and the session must end too. */
 MUST_USE int mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t now_ns, const char **why);
 
 enum mux_kind { MUX_NOTHING, MUX_CONTROL, MUX_DATA };
-/* The next packet to seal, or nothing. CONTROL: *len payload bytes were written to control[0..cap) (cap ≥ 2048).
+/* The next packet to seal, or nothing. CONTROL: *len payload bytes were written to control[0..cap), cap ≥
+ * MUX_CONTROL_BYTES.
  * DATA: *slot's payload is preceded by the CHANNEL_DATA header (9 bytes in its headroom); the packet's payload starts
  * at slot->data - 9 and is slot->len + 9 long; the caller owns the slot and puts it back after sending. */
 MUST_USE enum mux_kind mux_next(struct mux *mux, uint64_t now_ns, uint8_t *control, uint32_t cap, uint32_t *len,
                                 struct slot **slot);
+#define MUX_CONTROL_BYTES 2048u
 #define MUX_DATA_HEADER_BYTES 9u
 bool mux_pending(const struct mux *mux);
 
 /* Opens a channel "direct-tcpip" (§7.2) to host:port. The flow is initialised here; on_opened or on_refused follows.
- * ERR_LIMIT: no channel number or window budget; ERR_LENGTH: name too long; ERR_NOMEM. Nothing is kept then. */
+ * ERR_LIMIT: no channel number or window budget; ERR_LENGTH: name too long; ERR_NOMEM; ERR_CLOSED. Nothing is kept
+ * then. */
 MUST_USE int mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                              const char *host, uint16_t port, const char *origin, uint16_t origin_port);
 /* The same with type "forwarded-tcpip" (servers). */
@@ -92,7 +103,7 @@ MUST_USE int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct
 void flow_init_asked(struct flow *flow, const struct flow_ops *ops, void *owner);
 
 /* GLOBAL_REQUEST with want_reply; on_reply (may be NULL: want_reply false) comes in order of the requests. ERR_LIMIT,
- * ERR_LENGTH, ERR_NOMEM. */
+ * ERR_LENGTH, ERR_NOMEM, ERR_CLOSED: on_reply will not come. */
 MUST_USE int mux_global_request(struct mux *mux, const char *name, const void *data, uint32_t len,
                                 mux_reply_fn *on_reply, void *arg);
 /* "tcpip-forward" / "cancel-tcpip-forward" (§7.1). A success reply to port 0 carries the port as uint32. */

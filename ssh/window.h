@@ -1,9 +1,16 @@
 #pragma once
 /* The receive window of one channel (RFC 4254 §5.2): what we have granted, and when to grant more. Pure arithmetic.
  *
- *   target = what the peer may have under way at most: starts at LIMIT_WINDOW_START_BYTES; doubles whenever the peer
- * had used up more than half of it within one round trip, up to `max` (15 MiB towards OpenSSH), while the budget lasts.
- *   granted bytes still unused by the peer + delivered-but-not-consumed bytes ≤ target, always. */
+ *   target = granted, unused by the peer  +  received, not consumed  +  consumed, not granted again (owed)
+ *
+ * always and exactly: the peer never has more under way than target. It starts at LIMIT_WINDOW_START_BYTES and doubles,
+ * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip
+ * and the application keeps up (at most a quarter waits for it: a slow reader gets no bigger window).
+ *
+ * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
+ * been sent before that message arrived, so the time between them is never less than a round trip, and is one where the
+ * window is what holds the peer back. The shortest such time counts. A path that is fast but short stops growing by
+ * itself: there a window twice as big takes twice as long. */
 #include "engine/error.h"
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,18 +28,29 @@ struct window {
     uint32_t target, max;
     uint32_t granted;    /* the peer may still send this much */
     uint32_t unconsumed; /* received, not yet consumed */
-    uint32_t owed;       /* consumed, not yet granted again */
-    uint64_t last_grant_ns, rtt_ns;
+    uint32_t owed;       /* consumed (or grown by), not yet granted again */
+    uint64_t rtt_ns;     /* shortest time between a grant and its use; 0: not measured yet */
+    /* private */
+    uint64_t received;           /* bytes in all */
+    uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */
+    uint64_t round_at, round_ns; /* where and when the round in which growth is judged began */
+    bool marked;
 };
 
-/* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES); else target is as large as
- * fits, at most LIMIT_WINDOW_START_BYTES. */
+/* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES, or max if that is less).
+ * Else target is LIMIT_WINDOW_START_BYTES, or less when the budget runs short: at most 1/512 of what is left of it, so
+ * that many idle flows do not shut out the next one. All of target counts as granted: it is the channel's initial
+ * window. max > 0. */
 MUST_USE int window_open(struct window *window, struct window_budget *budget, uint32_t max);
-void window_close(struct window *window); /* gives the target back to the budget; idempotent */
-/* Peer data of len bytes. ERR_PROTOCOL: more than was granted. */
-MUST_USE int window_receive(struct window *window, uint32_t len);
-/* len received bytes have left for the application. */
+void window_close(struct window *window); /* gives the target back to the budget; idempotent, also when zeroed */
+/* Peer data of len bytes. ERR_PROTOCOL: more than was granted; nothing changed. */
+MUST_USE int window_receive(struct window *window, uint32_t len, uint64_t now_ns);
+/* len received bytes have left for the application. CHECKs that they were received. */
 void window_consume(struct window *window, uint32_t len);
-/* Bytes to grant now with a WINDOW_ADJUST, 0: not worth a message yet. Grants when at least half the target, or (small
- * windows) two packets, are owed; may grow the target first. Call after window_consume. */
-uint32_t window_grant(struct window *window, uint64_t now_ns);
+/* Is a WINDOW_ADJUST worth a message? When an eighth of the target is owed, but not less than two packets; for small
+ * windows half of the target. */
+bool window_grant_due(const struct window *window);
+/* Bytes to grant now with a WINDOW_ADJUST, counted as granted; 0 when none is due. May grow the target first and then
+ * grants the growth too. */
+MUST_USE uint32_t window_grant(struct window *window, uint64_t now_ns);
+void window_validate(const struct window *window);

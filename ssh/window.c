@@ -1,0 +1,138 @@
+#include "ssh/window.h"
+#include "engine/check.h"
+#include "engine/limits.h"
+#include <stddef.h>
+
+/* No new window takes more than this part of what the budget has left. */
+#define BUDGET_SHARE_NEW 512u
+/* No growth takes more than this part of what the budget has left. */
+#define BUDGET_SHARE_GROWTH 4u
+
+static uint32_t smaller(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+static uint32_t larger(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+void window_budget_init(struct window_budget *budget, uint64_t max_bytes) {
+    atomic_init(&budget->used, 0);
+    budget->max = max_bytes;
+}
+
+/* Takes `want` bytes, or fewer when that is more than 1/share of what is left, but not fewer than `least`. Returns what
+ * was taken, 0: not even that is left. */
+static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_t least, uint32_t share) {
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    for (;;) {
+        uint64_t left = used < budget->max ? budget->max - used : 0;
+        if (left < least)
+            return 0;
+        uint64_t part = left / share;
+        uint32_t bytes = part < want ? larger((uint32_t)part, least) : want;
+        if (atomic_compare_exchange_weak_explicit(&budget->used, &used, used + bytes, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return bytes;
+    }
+}
+
+static void budget_give(struct window_budget *budget, uint32_t bytes) {
+    uint64_t before = atomic_fetch_sub_explicit(&budget->used, bytes, memory_order_relaxed);
+    CHECK(before >= bytes);
+}
+
+int window_open(struct window *window, struct window_budget *budget, uint32_t max) {
+    CHECK(max > 0);
+    uint32_t want = smaller(LIMIT_WINDOW_START_BYTES, max);
+    uint32_t least = smaller(LIMIT_CHANNEL_PACKET_BYTES, max);
+    uint32_t target = budget_take(budget, want, least, BUDGET_SHARE_NEW);
+    *window = (struct window){0};
+    if (target == 0)
+        return ERR_LIMIT;
+    window->budget = budget;
+    window->target = window->granted = target;
+    window->max = max;
+    return 0;
+}
+
+void window_close(struct window *window) {
+    if (!window->budget)
+        return;
+    budget_give(window->budget, window->target);
+    window->budget = NULL;
+}
+
+static void measure(struct window *window, uint64_t now_ns) {
+    uint64_t took = now_ns > window->mark_ns ? now_ns - window->mark_ns : 1;
+    if (window->rtt_ns == 0 || took < window->rtt_ns)
+        window->rtt_ns = took;
+    window->marked = false;
+}
+
+int window_receive(struct window *window, uint32_t len, uint64_t now_ns) {
+    if (len > window->granted)
+        return ERR_PROTOCOL;
+    window->granted -= len;
+    window->unconsumed += len;
+    window->received += len;
+    if (window->marked && window->received > window->mark_at)
+        measure(window, now_ns);
+    return 0;
+}
+
+void window_consume(struct window *window, uint32_t len) {
+    CHECK(len <= window->unconsumed);
+    window->unconsumed -= len;
+    window->owed += len;
+}
+
+bool window_grant_due(const struct window *window) {
+    uint32_t target = window->target;
+    uint32_t worth = smaller(target / 2, larger(2 * LIMIT_CHANNEL_PACKET_BYTES, target / 8));
+    return window->owed >= larger(worth, 1);
+}
+
+static void grow(struct window *window) {
+    if (window->unconsumed > window->target / 4)
+        return;
+    uint32_t want = smaller(window->target, window->max - window->target);
+    if (want == 0)
+        return;
+    uint32_t least = smaller(want, LIMIT_CHANNEL_PACKET_BYTES);
+    uint32_t more = budget_take(window->budget, want, least, BUDGET_SHARE_GROWTH);
+    window->target += more;
+    window->owed += more;
+}
+
+static void judge_round(struct window *window, uint64_t now_ns) {
+    bool half = window->received - window->round_at >= window->target / 2;
+    bool in_time = window->rtt_ns > 0 && now_ns - window->round_ns <= window->rtt_ns;
+    if (in_time && !half)
+        return;
+    if (in_time)
+        grow(window);
+    window->round_at = window->received;
+    window->round_ns = now_ns;
+}
+
+uint32_t window_grant(struct window *window, uint64_t now_ns) {
+    if (!window_grant_due(window))
+        return 0;
+    judge_round(window, now_ns);
+    if (!window->marked) {
+        window->marked = true;
+        window->mark_at = window->received + window->granted;
+        window->mark_ns = now_ns;
+    }
+    uint32_t bytes = window->owed;
+    window->granted += bytes;
+    window->owed = 0;
+    return bytes;
+}
+
+void window_validate(const struct window *window) {
+    if (!window->budget)
+        return;
+    CHECK(window->target > 0 && window->target <= window->max);
+    CHECK((uint64_t)window->granted + window->unconsumed + window->owed == window->target);
+}
