@@ -25,12 +25,19 @@ static void conn_fail(struct conn *conn, int err) {
 
 /* ---- read side ---- */
 
-/* Without credit nothing is armed for reading, but an application that breaks off is noticed all the same. Once armed
- * the watch stays, so that running out of credit again and again costs nothing. */
+/* One poll per descriptor serves two ends. A full socket waits for room. And without credit nothing is armed for
+ * reading, but an application that breaks off is noticed all the same; once armed for that the watch stays, so that
+ * running out of credit again and again costs nothing. */
 static void conn_watch(struct conn *conn) {
-    if (conn->watch.in_flight || conn->hung_up)
+    if (conn->watch.in_flight) {
+        if (conn->waiting_room && !conn->watch_room)
+            io_cancel(conn->shard->io, &conn->watch);
         return;
-    io_poll(conn->shard->io, &conn->watch, conn->fd, 0);
+    }
+    if (!conn->waiting_room && (conn->credit > 0 || conn->read_ended || conn->hung_up))
+        return;
+    conn->watch_room = conn->waiting_room;
+    io_poll(conn->shard->io, &conn->watch, conn->fd, conn->watch_room ? POLLOUT : 0);
 }
 
 static int conn_socket_error(const struct conn *conn) {
@@ -39,23 +46,6 @@ static int conn_socket_error(const struct conn *conn) {
     if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error_number, &len) < 0 || error_number == 0)
         return ERR_RESET;
     return err_from_errno(error_number);
-}
-
-static void watch_done(struct io_op *op, int32_t res) {
-    struct conn *conn = list_entry(op, struct conn, watch);
-    if (conn->closing) {
-        shard_defer(conn->shard, &conn->flush);
-        return;
-    }
-    /* Both directions shut, or a Unix peer that has gone: reading and writing will tell in order. */
-    if (res < 0 || !(res & POLLERR)) {
-        conn->hung_up = true;
-        return;
-    }
-    /* A receive brings what came before the error, then the error itself. */
-    if (conn->recv.in_flight)
-        return;
-    conn_fail(conn, conn_socket_error(conn));
 }
 
 /* Receives into slots that are taken now; fewer than n when the pool has fewer, and waits for slots when it has none.
@@ -211,11 +201,6 @@ static void conn_send(struct conn *conn) {
     io_send(conn->shard->io, &conn->send, conn->fd, iov, n, IO_SEND_NOW);
 }
 
-static void conn_wait_room(struct conn *conn) {
-    conn->waiting_room = true;
-    io_poll(conn->shard->io, &conn->send, conn->fd, POLLOUT);
-}
-
 /* The send took `bytes`: tells the owner, then waits for room or goes on. */
 static void conn_sent(struct conn *conn, uint64_t bytes) {
     bool all = bytes == conn->send_bytes;
@@ -223,32 +208,58 @@ static void conn_sent(struct conn *conn, uint64_t bytes) {
         conn->ops->on_written(conn, bytes);
     if (conn_over(conn))
         return;
-    if (!all)
-        conn_wait_room(conn);
-    else if (!sendq_empty(&conn->out) || conn->finishing)
+    conn->waiting_room = !all;
+    conn_watch(conn);
+    if (all && (!sendq_empty(&conn->out) || conn->finishing))
         shard_defer(conn->shard, &conn->flush);
 }
 
 static void send_done(struct io_op *op, int32_t res) {
     struct conn *conn = list_entry(op, struct conn, send);
-    bool waited = conn->waiting_room;
-    uint64_t bytes = waited || res < 0 ? 0 : (uint64_t)res;
-    conn->waiting_room = false;
+    uint64_t bytes = res < 0 ? 0 : (uint64_t)res;
     conn->bytes_out += bytes;
-    if (!waited)
-        sendq_end(&conn->out, bytes);
+    sendq_end(&conn->out, bytes);
+    if (conn->closing)
+        shard_defer(conn->shard, &conn->flush);
+    else if (res < 0 && res != -EAGAIN)
+        conn_fail(conn, err_from_errno(-res));
+    else if (!conn->failed)
+        conn_sent(conn, bytes);
+}
+
+/* ---- the watch ---- */
+
+/* Reading has nothing armed, so the error is ours to report; else a receive brings what came before it, then the error.
+ */
+static void watch_saw(struct conn *conn, int32_t res) {
+    if (res == -ECANCELED)
+        return;
+    /* Both directions shut, or a Unix peer that has gone: reading and writing will tell in order. */
+    if (res < 0 || !(res & POLLERR))
+        conn->hung_up = true;
+    else if (!conn->recv.in_flight)
+        conn_fail(conn, conn_socket_error(conn));
+}
+
+static void watch_done(struct io_op *op, int32_t res) {
+    struct conn *conn = list_entry(op, struct conn, watch);
     if (conn->closing) {
         shard_defer(conn->shard, &conn->flush);
         return;
     }
     if (conn->failed)
         return;
-    if (res < 0 && res != -EAGAIN)
-        conn_fail(conn, err_from_errno(-res));
-    else if (waited)
-        conn_send(conn);
-    else
-        conn_sent(conn, bytes);
+    if (!conn->watch_room)
+        watch_saw(conn, res);
+    if (conn_over(conn) || !conn->waiting_room)
+        return;
+    if (!conn->watch_room) {
+        conn_watch(conn);
+        return;
+    }
+    /* Room, or an error that the send will tell. */
+    conn->waiting_room = false;
+    conn_send(conn);
 }
 
 void conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice) {
@@ -301,7 +312,7 @@ static void flush_run(struct task *task) {
         conn_join(conn);
         return;
     }
-    if (conn->failed || conn->send.in_flight)
+    if (conn->failed || conn->send.in_flight || conn->waiting_room)
         return;
     if (!sendq_empty(&conn->out)) {
         conn_send(conn);

@@ -48,7 +48,8 @@ struct conn {
     uint8_t hot;       /* slots in the next vectored receive; 0: cold */
     bool recv_filled;  /* the last receive filled all it asked for: there is probably more */
     bool delivering;   /* inside on_slot */
-    bool waiting_room; /* the send op is a poll for POLLOUT */
+    bool waiting_room; /* the socket is full: sending goes on when the watch sees POLLOUT */
+    bool watch_room;   /* the watch in flight looks for POLLOUT too */
     bool hung_up;      /* the watch saw a hang-up that is no error: it would only spin */
     bool read_ended, finishing, finished, failed, closing;
     enum io_close_mode close_mode;
