@@ -92,30 +92,8 @@ void listener_resume(struct shard *shard) {
     }
 }
 
-/* accept(2) passes errors of the new connection on: they say nothing about the listener. */
-static bool accept_error_is_of_connection(int error_number) {
-    switch (error_number) {
-    case ECONNABORTED:
-    case EINTR:
-    case EAGAIN:
-    case EPERM:
-    case EPROTO:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENONET:
-    case ENOPROTOOPT:
-    case EOPNOTSUPP:
-    case ETIMEDOUT:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static void accept_failed(struct listener *listener, int error_number) {
-    if (accept_error_is_of_connection(error_number))
+    if (io_accept_transient(error_number))
         listener_arm(listener);
     else if (error_number == EBADF || error_number == EINVAL || error_number == ENOTSOCK)
         log_error("port %u: accepting stopped: %s", listener_port(listener), strerror(error_number));
