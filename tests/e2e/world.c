@@ -1,0 +1,417 @@
+#include "world.h"
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARGS_MAX 64
+
+_Noreturn static void die(const char *what) {
+    fprintf(stderr, "test world: %s: %s\n", what, strerror(errno));
+    abort();
+}
+
+double now_seconds(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+void pause_seconds(double seconds) {
+    struct timespec ts = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&ts, NULL);
+}
+
+double world_deadline(double seconds) {
+    const char *slow = getenv("LEAT_SLOW");
+    return slow != NULL ? seconds * atof(slow) : seconds;
+}
+
+const char *world_format(const char *format, ...) {
+    static char buffers[64][512];
+    static unsigned next;
+    char *out = buffers[next++ % 64];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(out, sizeof(buffers[0]), format, args);
+    va_end(args);
+    return out;
+}
+
+const char *world_path(const struct world *world, const char *name) {
+    return world_format("%s/%s", world->dir, name);
+}
+
+void world_write(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        die(path);
+    close(fd);
+}
+
+static char *read_file(const char *path) {
+    FILE *file = fopen(path, "re");
+    size_t cap = 0, len = 0, n;
+    char *text = NULL;
+    do {
+        text = realloc(text, cap += 65536);
+        n = file == NULL ? 0 : fread(text + len, 1, cap - len - 1, file);
+        len += n;
+    } while (n > 0);
+    text[len] = '\0';
+    if (file != NULL)
+        fclose(file);
+    return text;
+}
+
+void world_copy(const char *from, const char *to) {
+    char *text = read_file(from);
+    world_write(to, text);
+    free(text);
+}
+
+uint16_t free_port(void) {
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, len) < 0 || getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+        die("free port");
+    close(fd);
+    return ntohs(addr.sin_port);
+}
+
+/* ---- processes ---- */
+
+struct process *world_start(struct world *world, const char *name, char *const argv[]) {
+    if (world->count == WORLD_PROCESSES_MAX)
+        die("too many processes");
+    struct process *process = &world->processes[world->count];
+    *process = (struct process){.pid = -1};
+    snprintf(process->name, sizeof(process->name), "%s", name);
+    strcpy(process->log, world_format("%s/%s.%u.log", world->dir, name, world->count++));
+    int log = open(process->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    pid_t parent = getpid();
+    process->pid = fork();
+    if (process->pid < 0)
+        die("fork");
+    if (process->pid > 0) {
+        close(log);
+        return process;
+    }
+    /* A test that crashed leaves nothing behind. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(127);
+    dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+    dup2(log, STDOUT_FILENO);
+    dup2(log, STDERR_FILENO);
+    signal(SIGPIPE, SIG_DFL);
+    execvp(argv[0], argv);
+    dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+static bool reap(struct process *process, int flags) {
+    int status;
+    if (process->reaped)
+        return true;
+    if (waitpid(process->pid, &status, flags) != process->pid)
+        return false;
+    process->reaped = true;
+    process->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return true;
+}
+
+bool process_running(struct process *process) {
+    return !reap(process, WNOHANG);
+}
+
+int process_wait(struct process *process, double seconds) {
+    double deadline = now_seconds() + world_deadline(seconds);
+    while (!reap(process, WNOHANG)) {
+        if (now_seconds() > deadline) {
+            fprintf(stderr, "test world: %s still runs after %.0f s; its output:\n%s\n", process->name, seconds,
+                    process_log(process));
+            abort();
+        }
+        pause_seconds(0.01);
+    }
+    return process->status;
+}
+
+void process_kill(struct process *process, int signal) {
+    if (process_running(process))
+        kill(process->pid, signal);
+}
+
+const char *process_log(const struct process *process) {
+    static char *text;
+    free(text);
+    return text = read_file(process->log);
+}
+
+bool process_says(struct process *process, const char *text, double seconds) {
+    double deadline = now_seconds() + world_deadline(seconds);
+    for (;;) {
+        bool running = process_running(process);
+        if (strstr(process_log(process), text) != NULL)
+            return true;
+        if (!running || now_seconds() > deadline) {
+            fprintf(stderr, "test world: %s did not say \"%s\"; its output:\n%s\n", process->name, text,
+                    process_log(process));
+            return false;
+        }
+        pause_seconds(0.01);
+    }
+}
+
+unsigned process_lines(const struct process *process, const char *text) {
+    unsigned lines = 0;
+    for (const char *at = process_log(process); *at != '\0';) {
+        const char *end = strchrnul(at, '\n');
+        if (memmem(at, (size_t)(end - at), text, strlen(text)) != NULL)
+            lines++;
+        at = *end == '\0' ? end : end + 1;
+    }
+    return lines;
+}
+
+static long status_field(const struct process *process, const char *field) {
+    char *text = read_file(world_format("/proc/%d/status", (int)process->pid));
+    char *at = strstr(text, field);
+    long value = at != NULL ? atol(at + strlen(field)) : -1;
+    free(text);
+    return value;
+}
+
+long process_rss_kib(const struct process *process) {
+    return status_field(process, "VmRSS:");
+}
+
+double process_cpu_seconds(const struct process *process) {
+    char *text = read_file(world_format("/proc/%d/stat", (int)process->pid));
+    unsigned long user = 0, system = 0;
+    char *at = strrchr(text, ')');
+    if (at != NULL)
+        (void)!sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    free(text);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+unsigned process_descriptors(const struct process *process) {
+    unsigned count = 0;
+    DIR *dir = opendir(world_format("/proc/%d/fd", (int)process->pid));
+    while (dir != NULL && readdir(dir) != NULL)
+        count++;
+    if (dir != NULL)
+        closedir(dir);
+    return count;
+}
+
+/* Collects a NULL-terminated list behind what argv holds already. */
+static void append_args(char **argv, unsigned *argc, va_list args) {
+    char *arg;
+    while ((arg = va_arg(args, char *)) != NULL && *argc < ARGS_MAX - 2)
+        argv[(*argc)++] = arg;
+    argv[*argc] = NULL;
+}
+
+int world_run(struct world *world, const char *name, ...) {
+    char *argv[ARGS_MAX] = {(char *)(uintptr_t)name};
+    unsigned argc = 1;
+    va_list args;
+    va_start(args, name);
+    append_args(argv, &argc, args);
+    va_end(args);
+    return process_wait(world_start(world, strrchr(name, '/') != NULL ? strrchr(name, '/') + 1 : name, argv), 60);
+}
+
+/* ---- leat ---- */
+
+static const char *leat_program(void) {
+    const char *program = getenv("LEAT_BIN");
+    if (program == NULL)
+        die("LEAT_BIN is not set");
+    return program;
+}
+
+static const char *backend_option(void) {
+    const char *backend = getenv("LEAT_BACKEND");
+    return world_format("IoBackend=%s", backend != NULL ? backend : "auto");
+}
+
+struct process *world_leat_bare(struct world *world, ...) {
+    char *argv[ARGS_MAX] = {(char *)leat_program(), "-o", (char *)backend_option()};
+    unsigned argc = 3;
+    va_list args;
+    va_start(args, world);
+    append_args(argv, &argc, args);
+    va_end(args);
+    return world_start(world, "leat", argv);
+}
+
+struct process *world_leat(struct world *world, ...) {
+    char *argv[ARGS_MAX] = {(char *)leat_program(),
+                            "-o",
+                            (char *)backend_option(),
+                            "-F",
+                            "none",
+                            "-N",
+                            "-p",
+                            (char *)world_format("%u", world->sshd_port),
+                            "-i",
+                            world->user_key,
+                            "-o",
+                            "IdentitiesOnly=yes",
+                            "-o",
+                            "BatchMode=yes",
+                            "-o",
+                            (char *)world_format("UserKnownHostsFile=%s", world->known_hosts),
+                            "-o",
+                            "StrictHostKeyChecking=yes",
+                            "-o",
+                            "GlobalKnownHostsFile=none"};
+    unsigned argc = 0;
+    while (argv[argc] != NULL)
+        argc++;
+    va_list args;
+    va_start(args, world);
+    append_args(argv, &argc, args);
+    va_end(args);
+    argv[argc++] = "127.0.0.1";
+    argv[argc] = NULL;
+    return world_start(world, "leat", argv);
+}
+
+/* ---- the world ---- */
+
+static bool made_run_sshd;
+
+void world_begin(struct world *world) {
+    const char *tmp = getenv("TMPDIR");
+    *world = (struct world){.count = 0};
+    snprintf(world->dir, sizeof(world->dir), "%s/leat-e2e-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (mkdtemp(world->dir) == NULL)
+        die("mkdtemp");
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(world->known_hosts, sizeof(world->known_hosts), "%s/known_hosts", world->dir);
+    snprintf(world->user_key, sizeof(world->user_key), "%s/user_key", world->dir);
+    if (world_run(world, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", world->user_key, NULL) != 0 ||
+        world_run(world, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", world_path(world, "host_key"), NULL) != 0)
+        die("ssh-keygen");
+    world_copy(world_format("%s.pub", world->user_key), world_path(world, "authorized_keys"));
+}
+
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *ftw) {
+    (void)stat, (void)kind, (void)ftw;
+    return remove(path);
+}
+
+void world_end(struct world *world) {
+    for (unsigned i = world->count; i-- > 0;)
+        process_kill(&world->processes[i], SIGKILL);
+    for (unsigned i = 0; i < world->count; i++)
+        reap(&world->processes[i], 0);
+    nftw(world->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (made_run_sshd)
+        rmdir("/run/sshd");
+}
+
+static void wait_listening(struct world *world) {
+    double deadline = now_seconds() + world_deadline(20);
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(world->sshd_port)};
+    while (process_running(world->sshd) && now_seconds() < deadline) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int connected = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+        close(fd);
+        if (connected == 0)
+            return;
+        pause_seconds(0.02);
+    }
+    fprintf(stderr, "%s\n", process_log(world->sshd));
+    die("the server does not listen");
+}
+
+static void know_host(struct world *world) {
+    char *key = read_file(world_path(world, "host_key.pub"));
+    char *space = strchr(key, ' ');
+    space = space != NULL ? strchr(space + 1, ' ') : NULL;
+    if (space != NULL)
+        *space = '\0';
+    key[strcspn(key, "\n")] = '\0';
+    world_write(world->known_hosts, world_format("[127.0.0.1]:%u %s\n", world->sshd_port, key));
+    free(key);
+}
+
+static const char *find_sshd(void) {
+    static const char *const places[] = {"/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"};
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        if (access(places[i], X_OK) == 0)
+            return places[i];
+    die("no sshd");
+}
+
+void world_sshd(struct world *world, const char *more) {
+    if (geteuid() == 0 && mkdir("/run/sshd", 0755) == 0)
+        made_run_sshd = true; /* where sshd drops its privileges; Debian's service makes it */
+    world->sshd_port = free_port();
+    const char *config = world_path(world, "sshd_config");
+    /* sshd takes the first value of a directive: `more` comes first. */
+    world_write(config,
+                world_format(
+                    "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_key\nAuthorizedKeysFile %s/authorized_keys\n"
+                    "StrictModes no\nUsePAM no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n",
+                    more, world->sshd_port, world->dir, world->dir));
+    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)config, NULL};
+    world->sshd = world_start(world, "sshd", argv);
+    wait_listening(world);
+    know_host(world);
+}
+
+/* dropbear reads authorized_keys in the user's home alone: nss_wrapper gives this user a home in the world's folder. */
+void world_dropbear(struct world *world) {
+    const char *key = world_path(world, "dropbear_key"), *passwd = world_path(world, "passwd");
+    struct passwd *user = getpwuid(geteuid());
+    if (user == NULL ||
+        world_run(world, "dropbearconvert", "openssh", "dropbear", world_path(world, "host_key"), key, NULL) != 0)
+        die("dropbearconvert");
+    mkdir(world_path(world, "home"), 0700);
+    mkdir(world_path(world, "home/.ssh"), 0700);
+    world_copy(world_path(world, "authorized_keys"), world_path(world, "home/.ssh/authorized_keys"));
+    world_write(passwd, world_format("%s:x:%u:%u::%s/home:/bin/sh\n", user->pw_name, (unsigned)user->pw_uid,
+                                     (unsigned)user->pw_gid, world->dir));
+    world_write(world_path(world, "group"), "");
+    world->sshd_port = free_port();
+    char *argv[] = {"env",
+                    "LD_PRELOAD=libnss_wrapper.so",
+                    (char *)world_format("NSS_WRAPPER_PASSWD=%s", passwd),
+                    (char *)world_format("NSS_WRAPPER_GROUP=%s/group", world->dir),
+                    "/usr/sbin/dropbear",
+                    "-F",
+                    "-E",
+                    "-r",
+                    (char *)key,
+                    "-p",
+                    (char *)world_format("127.0.0.1:%u", world->sshd_port),
+                    "-P",
+                    (char *)world_path(world, "dropbear.pid"),
+                    NULL};
+    world->sshd = world_start(world, "dropbear", argv);
+    wait_listening(world);
+    know_host(world);
+}

@@ -1,0 +1,70 @@
+#pragma once
+/* The world of one end-to-end test: a temporary folder with throwaway keys, real peers on free ports of the loopback,
+ * and the leat under test. Everything is stopped by its own pid and removed by world_end, also when the test failed
+ * before.
+ *
+ * Environment (set by ctest): LEAT_BIN, the program; LEAT_BACKEND, io_uring or epoll; LEAT_SLOW, factor for deadlines
+ * (sanitizers). Failures of the world itself abort the test with what went wrong and the peers' logs. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define WORLD_PROCESSES_MAX 32
+
+struct process {
+    pid_t pid;
+    char name[32];
+    char log[512]; /* file with its stdout and stderr */
+    int status;    /* as of waitpid, once reaped */
+    bool reaped;
+};
+
+struct world {
+    char dir[128];
+    struct process processes[WORLD_PROCESSES_MAX];
+    unsigned count;
+    struct process *sshd;
+    uint16_t sshd_port;
+    char known_hosts[200], user_key[200];
+};
+
+void world_begin(struct world *world);
+void world_end(struct world *world);
+/* printf into a static ring of buffers: a path in the world's folder, or any argument. */
+const char *world_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+const char *world_path(const struct world *world, const char *name);
+void world_write(const char *path, const char *text);
+void world_copy(const char *from, const char *to);
+
+/* Stock sshd for the current user and its throwaway key; `more` is appended to its configuration (may be ""). */
+void world_sshd(struct world *world, const char *more);
+/* dropbear with the same user key; the same fields of the world are set. */
+void world_dropbear(struct world *world);
+
+/* Starts argv (NULL-terminated), stdin from /dev/null, output to a file. */
+struct process *world_start(struct world *world, const char *name, char *const argv[]);
+/* leat with -F none, port, key, known_hosts, BatchMode, backend, then `args` (NULL-terminated list), then 127.0.0.1. */
+struct process *world_leat(struct world *world, ...) __attribute__((sentinel));
+/* The same without the final destination and without defaults other than the backend. */
+struct process *world_leat_bare(struct world *world, ...) __attribute__((sentinel));
+/* Runs a command to its end, returns its exit status; output to a file readable with process_log. */
+int world_run(struct world *world, const char *name, ...) __attribute__((sentinel));
+
+/* Waits for the process' own end; the exit status, or 128+signal; fails the test after the deadline. */
+int process_wait(struct process *process, double seconds);
+bool process_running(struct process *process);
+void process_kill(struct process *process, int signal);
+/* Waits until its output contains text; false after the deadline or when it has ended without saying it. */
+bool process_says(struct process *process, const char *text, double seconds);
+const char *process_log(const struct process *process); /* whole output so far; valid until the next call */
+/* Number of lines of the output that contain text. */
+unsigned process_lines(const struct process *process, const char *text);
+long process_rss_kib(const struct process *process);
+double process_cpu_seconds(const struct process *process);
+unsigned process_descriptors(const struct process *process);
+
+uint16_t free_port(void);
+double now_seconds(void);
+void pause_seconds(double seconds);
+double world_deadline(double seconds); /* times LEAT_SLOW */
