@@ -184,11 +184,11 @@ static void *thread_main(void *arg) {
 }
 
 /* Signals are for the main thread: the new one is born with all of them blocked. */
-static int thread_create(struct shard *shard) {
+static int thread_create(struct shard *shard, struct shard_thread *thread) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error_number = pthread_create(&shard->thread->id, NULL, thread_main, shard);
+    int error_number = pthread_create(&thread->id, NULL, thread_main, shard);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error_number;
 }
@@ -217,13 +217,13 @@ int shard_start(const struct shard_options *options, struct shard **result) {
     struct shard *shard = shard_alloc(options);
     if (!shard)
         return ERR_NOMEM;
-    int error_number = thread_create(shard);
+    struct shard_thread *thread = shard->thread; /* until it is up, the shard is the new thread's alone */
+    int error_number = thread_create(shard, thread);
     if (error_number != 0) {
         shard_free(shard);
         errno = error_number;
         return error_number == EAGAIN ? ERR_LIMIT : err_from_errno(error_number);
     }
-    struct shard_thread *thread = shard->thread;
     while (sem_wait(&thread->up) < 0 && errno == EINTR)
         continue;
     if (thread->err == ERR_OK) {
