@@ -66,7 +66,6 @@ void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigne
 }
 
 void io_poll(struct io *io, struct io_op *op, int fd, uint32_t events) {
-    CHECK(events != 0);
     op_start(op, fd);
     io->ops->poll(io, op, fd, events);
 }

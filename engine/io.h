@@ -7,9 +7,9 @@
  * for an early end; done still comes, with -ECANCELED or with what happened first. An op, its buffers and its
  * descriptor must stay until done: terminate → join → close. CHECKed where it costs nothing.
  *
- * At most one receiving op (accept, recv, recv_slot), one sending op (connect, send) and one poll per descriptor are in
- * flight at once. One struct io belongs to one thread: every call from that thread only (create included). Results are
- * ≥ 0 or -errno.
+ * At most one receiving op (accept, recv, recv_slot), one sending op (connect, send, poll with POLLOUT) and one other
+ * poll per descriptor are in flight at once. One struct io belongs to one thread: every call from that thread only
+ * (create included). Results are ≥ 0 or -errno.
  */
 #include "engine/error.h"
 #include "engine/slot.h"
@@ -32,6 +32,7 @@ struct io_op {
     bool nowait;    /* send: IO_SEND_NOW */
     bool canceling; /* io_uring: a cancel request is out and not yet answered */
     bool settled;   /* res is final, done is still to come */
+    bool edges;     /* io_uring: the poll reports changes only */
     int fd;
     int32_t res;
     uint32_t poll_events, slot_max;
@@ -73,7 +74,8 @@ enum io_send_mode {
 /* iov[0..n) and its bytes stay until done; iov may be modified by the backend. No SIGPIPE. n ≤ LIMIT_SEND_BATCH_PACKETS
  * * 2. */
 void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n, enum io_send_mode mode);
-/* One-shot readiness: events of poll(2) (POLLIN, POLLOUT, POLLRDHUP; POLLERR and POLLHUP always); res = revents. */
+/* One-shot readiness: events of poll(2) (POLLIN, POLLOUT, POLLRDHUP; POLLERR and POLLHUP always, also with 0); res =
+ * those of them that are there. */
 void io_poll(struct io *io, struct io_op *op, int fd, uint32_t events);
 /* No-op when not in flight. */
 void io_cancel(struct io *io, struct io_op *op);

@@ -24,11 +24,15 @@ _Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLPRI == EPOLLPRI &
                    POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
                "poll(2) and epoll(7) speak of the same bits");
 
+#define END_EVENTS ((uint32_t)(EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))
+#define READ_EVENTS (END_EVENTS | (uint32_t)EPOLLIN)
+#define WRITE_EVENTS ((uint32_t)(EPOLLOUT | EPOLLHUP | EPOLLERR))
+
 enum side { SIDE_READ, SIDE_WRITE, SIDE_POLL, SIDES };
 
 struct descriptor {
     struct io_op *ops[SIDES];
-    uint32_t interest; /* what epoll was told; 0: nothing */
+    uint32_t interest; /* what epoll was told, EPOLLET included; 0: nothing */
     bool readable, writable;
     bool ended; /* an end, an error or urgent data was signalled: a short read does not mean that nothing is left */
 };
@@ -55,7 +59,7 @@ static enum side side_of(const struct io_op *op) {
     case IO_KIND_SEND:
         return SIDE_WRITE;
     case IO_KIND_POLL:
-        return SIDE_POLL;
+        return op->poll_events & POLLOUT ? SIDE_WRITE : SIDE_POLL;
     default:
         return SIDE_READ;
     }
@@ -95,7 +99,7 @@ static void op_settle(struct epoll *e, struct io_op *op, int32_t res) {
 static int descriptor_watch(struct epoll *e, struct descriptor *d, int fd, uint32_t interest, bool again) {
     if (!again && (d->interest & interest) == interest)
         return 0;
-    struct epoll_event event = {.events = d->interest | interest | EPOLLET, .data.fd = fd};
+    struct epoll_event event = {.events = d->interest | interest, .data.fd = fd};
     bool fresh = d->interest == 0;
     if (epoll_ctl(e->fd, fresh ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) < 0) {
         /* The number was closed behind our back and names another file now, or the file is still there under it. */
@@ -112,6 +116,14 @@ static int descriptor_watch(struct epoll *e, struct descriptor *d, int fd, uint3
     }
     d->interest |= interest;
     return 0;
+}
+
+/* True when only epoll can say whether what a poll asks for is there already; false when our own receive or send has
+ * found that it is not, for then an edge comes. */
+static bool poll_must_ask(const struct descriptor *d, uint32_t events) {
+    const uint32_t absent = (d->readable ? 0u : POLLIN) | (d->writable ? 0u : POLLOUT);
+    const uint32_t asked = events & ~(uint32_t)(POLLERR | POLLHUP);
+    return asked == 0 || (asked & ~absent) != 0;
 }
 
 static bool op_can_start(const struct descriptor *d, const struct io_op *op) {
@@ -138,7 +150,7 @@ static void op_submit(struct epoll *e, struct io_op *op, enum io_kind kind, int 
     struct descriptor *d = &e->descriptors[fd];
     CHECK(d->ops[side_of(op)] == NULL);
     d->ops[side_of(op)] = op;
-    int err = descriptor_watch(e, d, fd, interest, kind == IO_KIND_POLL);
+    int err = descriptor_watch(e, d, fd, interest, kind == IO_KIND_POLL && poll_must_ask(d, op->poll_events));
     if (err < 0)
         op_settle(e, op, err);
     else if (op_can_start(d, op))
@@ -146,10 +158,10 @@ static void op_submit(struct epoll *e, struct io_op *op, enum io_kind kind, int 
 }
 
 /* Both directions at once, so that a connection is registered with one call. PRI: urgent data cuts reads short. */
-#define STREAM_INTEREST ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI))
+#define STREAM_INTEREST ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET))
 
 static void epoll_accept(struct io *io, struct io_op *op, int fd) {
-    op_submit(epoll_of(io), op, IO_KIND_ACCEPT, fd, EPOLLIN);
+    op_submit(epoll_of(io), op, IO_KIND_ACCEPT, fd, EPOLLIN | EPOLLET);
 }
 
 static void epoll_recv(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n) {
@@ -170,7 +182,7 @@ static void epoll_send(struct io *io, struct io_op *op, int fd, struct iovec *io
 
 static void epoll_poll(struct io *io, struct io_op *op, int fd, uint32_t events) {
     op->poll_events = events | POLLERR | POLLHUP;
-    op_submit(epoll_of(io), op, IO_KIND_POLL, fd, events & ~(uint32_t)EPOLLET);
+    op_submit(epoll_of(io), op, IO_KIND_POLL, fd, events | EPOLLET);
 }
 
 /* connect(2) never waits here, so it is called at once and only its result is for later. */
@@ -351,26 +363,31 @@ static void ready_run(struct epoll *e) {
     list_remove(&e->ready_end);
 }
 
+static void op_on_event(struct epoll *e, struct io_op *op, uint32_t events) {
+    const bool polling = op->kind == IO_KIND_POLL;
+    if (op->settled)
+        return;
+    if (polling && (events & op->poll_events))
+        op_settle(e, op, (int32_t)(events & op->poll_events));
+    else if (!polling && (side_of(op) == SIDE_READ ? events & READ_EVENTS : events & WRITE_EVENTS))
+        op_ready(e, op);
+}
+
 static void on_event(struct epoll *e, const struct epoll_event *event) {
     struct descriptor *d = descriptor_known(e, event->data.fd);
     if (d == NULL || d->interest == 0)
         return;
     const uint32_t events = event->events;
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))
+    if (events & END_EVENTS)
         d->ended = true;
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) {
+    if (events & READ_EVENTS)
         d->readable = true;
-        if (d->ops[SIDE_READ] != NULL)
-            op_ready(e, d->ops[SIDE_READ]);
-    }
-    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+    if (events & WRITE_EVENTS)
         d->writable = true;
-        if (d->ops[SIDE_WRITE] != NULL)
-            op_ready(e, d->ops[SIDE_WRITE]);
+    for (int i = 0; i < SIDES; i++) {
+        if (d->ops[i] != NULL)
+            op_on_event(e, d->ops[i], events);
     }
-    struct io_op *poll = d->ops[SIDE_POLL];
-    if (poll != NULL && !poll->settled && (events & poll->poll_events))
-        op_settle(e, poll, (int32_t)(events & poll->poll_events));
 }
 
 /* Rounds up: early is a turn for nothing, and a timer that is not yet due. */

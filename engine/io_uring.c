@@ -9,6 +9,7 @@
 #include "engine/log.h"
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -104,7 +105,10 @@ static void op_push(struct uring *u, struct io_op *op) {
         prepare_send(sqe, op);
         break;
     case IO_KIND_POLL:
-        io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
+        if (op->edges)
+            io_uring_prep_poll_multishot(sqe, op->fd, op->poll_events);
+        else
+            io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
         break;
     }
     io_uring_sqe_set_data64(sqe, (uintptr_t)op);
@@ -150,7 +154,9 @@ static void uring_send(struct io *io, struct io_op *op, int fd, struct iovec *io
 }
 
 static void uring_poll(struct io *io, struct io_op *op, int fd, uint32_t events) {
-    op->poll_events = events;
+    op->poll_events = events | POLLERR | POLLHUP;
+    op->edges = false;
+    op->res = 0;
     op_submit(io, op, IO_KIND_POLL, fd);
 }
 
@@ -244,6 +250,25 @@ static void on_send(struct uring *u, struct io_op *op, int32_t res) {
         op_push(u, op);
 }
 
+/* The kernel adds POLLRDHUP to what is asked for, and it stays up. When it comes alone and unasked, the poll goes on as
+ * a multishot one, which reports changes only, until one of them is what is waited for. */
+static void on_poll(struct uring *u, struct io_op *op, int32_t res, bool armed) {
+    const int32_t found = res > 0 ? (int32_t)((uint32_t)res & op->poll_events) : 0;
+    if (found > 0)
+        op->res = found;
+    if (armed) {
+        if (found > 0)
+            uring_cancel(&u->io, op);
+    } else if (op->res > 0) {
+        op_settle(u, op, op->res);
+    } else if (res < 0 || op->canceling) {
+        op_settle(u, op, res < 0 ? res : -ECANCELED);
+    } else {
+        op->edges = true;
+        op_push(u, op);
+    }
+}
+
 static void on_completion(struct uring *u, uint64_t user_data, int32_t res, uint32_t flags) {
     struct io_op *op = (struct io_op *)(uintptr_t)(user_data & ~(uint64_t)CANCEL_BIT);
     if (user_data & CANCEL_BIT)
@@ -254,6 +279,8 @@ static void on_completion(struct uring *u, uint64_t user_data, int32_t res, uint
         on_recv_slot(u, op, res, flags);
     else if (op->kind == IO_KIND_SEND)
         on_send(u, op, res);
+    else if (op->kind == IO_KIND_POLL)
+        on_poll(u, op, res, (flags & IORING_CQE_F_MORE) != 0);
     else
         op_settle(u, op, res);
 }
