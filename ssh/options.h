@@ -7,6 +7,7 @@
 #include "engine/log.h"
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct string_list {
     char **items;
@@ -28,8 +29,9 @@ struct forward_spec {
     char *text; /* as written, for messages: "10000:lan-host:80" */
 };
 
-/* "[bind:]port:host:hostport" in every spelling of ssh(1): IPv6 in brackets, '/' as separator, "*" and empty bind,
- * service names. ERR_CONFIG with *why (static); ERR_UNSUPPORTED with *why for socket paths and SOCKS. */
+/* "[bind:]port:host:hostport" in every spelling of ssh(1): IPv6 in brackets, "*" and empty bind, service names, \: for
+ * a colon. A '/' makes a field a socket path, as in ssh. ERR_CONFIG with *why (static); ERR_UNSUPPORTED with *why for
+ * socket paths and SOCKS. */
 MUST_USE int forward_spec_parse(enum forward_kind kind, const char *text, struct forward_spec *spec, const char **why);
 void forward_spec_deinit(struct forward_spec *spec);
 
@@ -43,7 +45,8 @@ struct options {
     uint16_t port;
     int family; /* AF_UNSPEC, AF_INET, AF_INET6 */
     char *bind_address;
-    uint32_t connect_timeout_s; /* 0: the system's */
+    uint32_t connect_timeout_s;   /* 0: the system's */
+    uint32_t connection_attempts; /* ≥ 1, one a second */
     bool tcp_keepalive;
     uint32_t server_alive_interval_s, server_alive_count_max;
 
@@ -59,12 +62,14 @@ struct options {
     enum host_key_check strict_host_key_checking;
     struct string_list user_known_hosts_files, global_known_hosts_files;
     bool hash_known_hosts, check_host_ip;
+    uint32_t required_rsa_bits; /* smaller RSA keys, of hosts and of ours, are refused; ≥ 1024 */
 
     char *ciphers; /* NULL: leat's order; only the three AEADs survive, checked here */
     char *kex_algorithms, *host_key_algorithms, *pubkey_accepted_algorithms; /* NULL: libssh's defaults, best first */
     uint64_t rekey_limit_bytes;                                              /* 0: default */
     uint32_t rekey_limit_s;                                                  /* 0: none */
-    char *proxy_command;                                                     /* NULL: none; tokens expanded */
+    char *proxy_command; /* NULL: none; tokens expanded; ProxyJump has become one */
+    char *proxy_jump;    /* as given, for messages; NULL: none */
 
     struct forward_spec *forwards;
     uint32_t forwards_count;
@@ -74,6 +79,7 @@ struct options {
     enum log_level log_level;
     char *log_file;    /* -E */
     bool version_only; /* -V */
+    bool print_config; /* -G */
 
     uint32_t connections; /* 1..LIMIT_SHARDS */
     uint32_t shards;      /* 0: as many as connections */
@@ -89,3 +95,5 @@ struct options {
  * ("leat: …", with file:line for files). 0; ERR_CONFIG: exit 255 (usage was printed for a wrong command line). */
 MUST_USE int options_read(struct options *options, int argc, char **argv);
 void options_deinit(struct options *options);
+/* -G: one "keyword value" a line, in the spelling of `ssh -G`, with tokens and ~ expanded. */
+void options_print(const struct options *options, FILE *out);
