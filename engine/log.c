@@ -44,22 +44,36 @@ static size_t line_end(char *line, int wanted) {
     return len + 1;
 }
 
-void log_line(enum log_level level, const char *format, ...) {
-    if (level == LOG_LEVEL_QUIET || !log_wants(level))
-        return;
+static void write_line(const char *prefix, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void write_line(const char *prefix, const char *format, va_list args) {
     int saved_errno = errno;
     char line[LINE_BYTES];
-    int prefix = snprintf(line, sizeof line, "%.64s: ", log_program);
-    va_list args;
-    va_start(args, format);
-    int text = vsnprintf(line + prefix, sizeof line - (size_t)prefix, format, args);
-    va_end(args);
-    size_t len = line_end(line, prefix + (text < 0 ? 0 : text));
+    int start = snprintf(line, sizeof line, "%.64s%s", prefix, prefix[0] != '\0' ? ": " : "");
+    int text = vsnprintf(line + start, sizeof line - (size_t)start, format, args);
+    size_t len = line_end(line, start + (text < 0 ? 0 : text));
     ssize_t written;
     do {
         written = write(atomic_load_explicit(&log_fd_now, memory_order_relaxed), line, len);
     } while (written < 0 && errno == EINTR);
     errno = saved_errno;
+}
+
+void log_line(enum log_level level, const char *format, ...) {
+    if (level == LOG_LEVEL_QUIET || !log_wants(level))
+        return;
+    va_list args;
+    va_start(args, format);
+    write_line(log_program, format, args);
+    va_end(args);
+}
+
+void log_plain(enum log_level level, const char *format, ...) {
+    if (level == LOG_LEVEL_QUIET || !log_wants(level))
+        return;
+    va_list args;
+    va_start(args, format);
+    write_line("", format, args);
+    va_end(args);
 }
 
 /* vis(3) with VIS_OCTAL: a backslash is doubled, so that a peer cannot write what looks like an escape of ours. */

@@ -24,6 +24,8 @@ static inline bool log_wants(enum log_level level) {
 }
 
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same without the program's name: for lines that scripts know from ssh(1), and for texts of several lines. */
+void log_plain(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_fatal(...) log_line(LOG_LEVEL_FATAL, __VA_ARGS__)
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
