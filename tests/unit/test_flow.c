@@ -1,0 +1,393 @@
+/* The life of a flow: the whole table, cell by cell, as written there and as the mux really behaves; then the order of
+ * messages. */
+#include "mux_rig.h"
+#include <signal.h>
+
+/* The table once more, in short, from RFC 4254 §5 and flow.h. A cell is the next state's letter and what is done:
+ * c confirm, r refuse, x close (made due); O on_opened, R on_refused, A on_aborted, ? on_aborted unless EOF came, C
+ * on_closed. "bad": the peer's fault. "bug": ours. */
+static const char letters[] = "owakndsSg"; /* by enum flow_life */
+static const char *const expected[LIFE_COUNT][EVENT_COUNT] = {
+    /* CONFIRMED REFUSED CONFIRM REFUSE REFUSAL_SENT ABORT ENDED CLOSE CLOSE_SENT GONE */
+    {"nO", "gR", "bug", "bug", "bug", "w", "bug", "bad", "bug", "gR"},    /* o OPENING */
+    {"dx", "gC", "bug", "bug", "bug", "w", "bug", "bad", "bug", "gC"},    /* w OPENING_ABORTED */
+    {"bad", "bad", "nc", "kr", "bug", "kr", "bug", "bad", "bug", "gAC"},  /* a ASKED */
+    {"bad", "bad", "k", "k", "gC", "k", "bug", "bad", "bug", "gC"},       /* k REFUSING */
+    {"bad", "bad", "bug", "bug", "bug", "dx", "dx", "sx?", "bug", "gAC"}, /* n OPEN */
+    {"bad", "bad", "d", "d", "bug", "d", "bug", "s", "S", "gC"},          /* d CLOSE_DUE */
+    {"bad", "bad", "s", "s", "bug", "s", "bug", "bad", "gC", "gC"},       /* s CLOSE_ANSWER */
+    {"bad", "bad", "S", "S", "bug", "S", "bug", "gC", "bug", "gC"},       /* S CLOSE_SENT */
+    {"bug", "bug", "g", "g", "bug", "g", "bug", "bug", "bug", "bug"},     /* g CLOSED */
+};
+static const struct {
+    char letter;
+    unsigned action;
+} actions[] = {{'c', DO_CONFIRM},   {'r', DO_REFUSE},    {'x', DO_CLOSE}, {'O', TELL_OPENED},
+               {'R', TELL_REFUSED}, {'A', TELL_ABORTED}, {'?', TELL_CUT}, {'C', TELL_CLOSED}};
+
+Test(flow, whole_table) {
+    for (unsigned life = 0; life < LIFE_COUNT; life++) {
+        for (unsigned event = 0; event < EVENT_COUNT; event++) {
+            struct flow_step step = flow_step(life, event);
+            const char *cell = expected[life][event];
+            if (strcmp(cell, "bad") == 0 || strcmp(cell, "bug") == 0) {
+                cr_expect_eq(step.actions, cell[1] == 'a' ? IS_VIOLATION : IS_BUG, "%u %u", life, event);
+                continue;
+            }
+            unsigned wanted = 0;
+            for (const char *at = cell + 1; *at; at++)
+                for (unsigned i = 0; i < sizeof actions / sizeof *actions; i++)
+                    wanted |= actions[i].letter == *at ? actions[i].action : 0;
+            cr_expect_eq(letters[step.next], cell[0], "%u %u", life, event);
+            cr_expect_eq(step.actions, wanted, "%u %u", life, event);
+        }
+    }
+}
+
+/* What must hold of any such table. */
+Test(flow, table_is_sound) {
+    for (unsigned life = 0; life < LIFE_COUNT; life++) {
+        for (unsigned event = 0; event < EVENT_COUNT; event++) {
+            struct flow_step step = flow_step(life, event);
+            if (step.actions & (IS_VIOLATION | IS_BUG))
+                continue;
+            bool ends = (step.actions & (TELL_CLOSED | TELL_REFUSED)) != 0;
+            cr_expect_eq(ends, step.next == LIFE_CLOSED && life != LIFE_CLOSED, "the last call comes once: %u %u", life,
+                         event);
+            cr_expect(step.next != life || step.actions == 0, "who stays does nothing: %u %u", life, event);
+        }
+    }
+}
+
+Test(flow, half_table) {
+    const enum flow_half o = FLOW_HALF_OPEN, d = FLOW_HALF_DRAINING, e = FLOW_HALF_ENDED;
+    cr_assert_eq(flow_half_step(o, HALF_BEGIN), d);
+    cr_assert_eq(flow_half_step(o, HALF_FINISH), o);
+    cr_assert_eq(flow_half_step(d, HALF_BEGIN), d);
+    cr_assert_eq(flow_half_step(d, HALF_FINISH), e);
+    cr_assert_eq(flow_half_step(e, HALF_BEGIN), e);
+    cr_assert_eq(flow_half_step(e, HALF_FINISH), e);
+}
+
+/* Brings a real flow into a state. */
+static void reach(struct rig *rig, struct probe *probe, enum flow_life life) {
+    rig_init(rig);
+    switch (life) {
+    case LIFE_OPENING:
+    case LIFE_OPENING_ABORTED:
+        rig_open_sent(rig, probe);
+        if (life == LIFE_OPENING_ABORTED)
+            flow_abort(&probe->flow);
+        break;
+    case LIFE_ASKED:
+    case LIFE_REFUSING:
+        cr_assert_eq(rig_ask(rig, probe), 0);
+        if (life == LIFE_REFUSING)
+            flow_refuse(&probe->flow, OPEN_CONNECT_FAILED, "refused");
+        break;
+    default:
+        rig_connect(rig, probe);
+        if (life == LIFE_CLOSE_ANSWER || life == LIFE_CLOSED)
+            cr_assert_eq(rig_put(rig, MSG_CHANNEL_CLOSE, "u", probe->flow.id), 0);
+        if (life == LIFE_CLOSE_DUE || life == LIFE_CLOSE_SENT)
+            flow_abort(&probe->flow);
+        if (life == LIFE_CLOSE_SENT || life == LIFE_CLOSED)
+            rig_expect(rig, MSG_CHANNEL_CLOSE);
+    }
+    cr_assert_eq(probe->flow.life, life);
+}
+
+/* Makes the event happen as it does in life. */
+static int fire(struct rig *rig, struct probe *probe, enum flow_event event) {
+    struct flow *flow = &probe->flow;
+    switch (event) {
+    case EVENT_CONFIRMED:
+        return rig_put(rig, MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", flow->id, PEER_ID, PEER_WINDOW, PEER_PACKET);
+    case EVENT_REFUSED:
+        return rig_put(rig, MSG_CHANNEL_OPEN_FAILURE, "uuss", flow->id, 2u, "no", "");
+    case EVENT_CONFIRM:
+        flow_confirm(flow);
+        return 0;
+    case EVENT_REFUSE:
+        flow_refuse(flow, OPEN_RESOURCE_SHORTAGE, "full");
+        return 0;
+    case EVENT_REFUSAL_SENT:
+        rig_expect(rig, MSG_CHANNEL_OPEN_FAILURE);
+        return 0;
+    case EVENT_ABORT:
+        flow_abort(flow);
+        return 0;
+    case EVENT_ENDED:
+        flow_end(flow);
+        rig_expect(rig, MSG_CHANNEL_EOF);
+        cr_assert_eq(rig_put(rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
+        flow_drained(flow);
+        return 0;
+    case EVENT_CLOSE:
+        return rig_put(rig, MSG_CHANNEL_CLOSE, "u", flow->id);
+    case EVENT_CLOSE_SENT:
+        rig_expect(rig, MSG_CHANNEL_CLOSE);
+        return 0;
+    default:
+        mux_shutdown(&rig->mux);
+        return 0;
+    }
+}
+
+/* Each cell that is not a bug, on a real flow in a real mux: state, phase, callbacks and messages. */
+static void walk_cell(enum flow_life life, enum flow_event event) {
+    const char *cell = expected[life][event];
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, life);
+    struct probe before = probe;
+    int result = fire(&rig, &probe, event);
+    bool bad = strcmp(cell, "bad") == 0;
+    cr_expect_eq(result, bad ? ERR_PROTOCOL : 0, "%u %u: %d", life, event, result);
+    cr_expect_eq(letters[probe.flow.life], bad ? letters[life] : cell[0], "%u %u", life, event);
+    const char *done = bad ? "" : cell + 1;
+    cr_expect_eq(probe.opened - before.opened, strchr(done, 'O') ? 1 : 0, "%u %u", life, event);
+    cr_expect_eq(probe.refused - before.refused, strchr(done, 'R') ? 1 : 0, "%u %u", life, event);
+    cr_expect_eq(probe.aborted - before.aborted, strchr(done, 'A') || strchr(done, '?') ? 1 : 0, "%u %u", life, event);
+    cr_expect_eq(probe.closed - before.closed, strchr(done, 'C') ? 1 : 0, "%u %u", life, event);
+    mux_validate(&rig.mux);
+    if (strchr(done, 'c'))
+        rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
+    if (strchr(done, 'r'))
+        rig_expect(&rig, MSG_CHANNEL_OPEN_FAILURE);
+    if (strchr(done, 'x'))
+        rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    if (probe.flow.phase == FLOW_CLOSED)
+        rig_expect_nothing(&rig);
+    rig_deinit(&rig);
+}
+
+Test(flow, whole_table_on_real_flows) {
+    for (unsigned life = 0; life < LIFE_COUNT; life++)
+        for (unsigned event = 0; event < EVENT_COUNT; event++)
+            if (strcmp(expected[life][event], "bug") != 0)
+                walk_cell(life, event);
+}
+
+Test(flow, confirming_an_open_flow_is_our_bug, .signal = SIGABRT) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    flow_confirm(&probe.flow);
+}
+Test(flow, refusing_an_open_flow_is_our_bug, .signal = SIGABRT) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    flow_refuse(&probe.flow, 1, "");
+}
+Test(flow, drained_before_eof_is_our_bug, .signal = SIGABRT) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    flow_drained(&probe.flow);
+}
+Test(flow, sending_after_end_is_our_bug, .signal = SIGABRT) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    flow_end(&probe.flow);
+    rig_send(&rig, &probe, 1);
+}
+Test(flow, sending_more_than_the_window_is_our_bug, .signal = SIGABRT) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    probe.flow.peer_window = 5;
+    rig_send(&rig, &probe, 6);
+}
+
+/* In every state the app may call whatever it likes that is not a bug, and nothing happens where nothing can. */
+Test(flow, closed_flows_take_every_call) {
+    const enum flow_life lives[] = {LIFE_CLOSE_DUE, LIFE_CLOSE_ANSWER, LIFE_CLOSE_SENT, LIFE_CLOSED};
+    for (unsigned i = 0; i < 4; i++) {
+        struct rig rig;
+        struct probe probe;
+        reach(&rig, &probe, lives[i]);
+        cr_assert_eq(flow_room(&probe.flow), 0);
+        rig_send(&rig, &probe, 10);
+        cr_assert_eq(rig.slots.free_count, rig.slots.count, "the slot went straight back");
+        flow_end(&probe.flow);
+        flow_consumed(&probe.flow, 1000);
+        flow_drained(&probe.flow);
+        flow_abort(&probe.flow);
+        cr_assert_eq(probe.flow.life, lives[i]);
+        rig_deinit(&rig);
+        cr_assert_eq(probe.closed, 1);
+        cr_assert_eq(probe.aborted, lives[i] == LIFE_CLOSE_ANSWER || lives[i] == LIFE_CLOSED ? 1 : 0);
+        flow_abort(&probe.flow); /* the mux is gone; the owner may still not have heard of its socket's end */
+        flow_end(&probe.flow);
+    }
+}
+
+/* Both ends' EOF in either order, and our CLOSE only after both. */
+Test(flow, half_close_peer_first) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    struct flow *flow = &probe.flow;
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
+    cr_assert_eq(probe.eof, 1);
+    cr_assert_eq(flow->out, FLOW_HALF_DRAINING);
+    flow_drained(flow);
+    rig_expect_nothing(&rig);
+    rig_send(&rig, &probe, 100); /* our half still lives */
+    flow_end(flow);
+    flow_end(flow);
+    rig_expect(&rig, MSG_CHANNEL_DATA);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", flow->id), 0);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(probe.aborted, 0);
+    rig_deinit(&rig);
+}
+
+Test(flow, half_close_app_first) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    struct flow *flow = &probe.flow;
+    rig_send(&rig, &probe, 1);
+    rig_send(&rig, &probe, PEER_PACKET);
+    flow_end(flow);
+    cr_assert_eq(flow_room(flow), 0);
+    rig_expect(&rig, MSG_CHANNEL_DATA);
+    rig_expect(&rig, MSG_CHANNEL_DATA);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 500u), 0);
+    cr_assert_eq(probe.received, 500);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
+    rig_expect_nothing(&rig);
+    flow_consumed(flow, 500);
+    flow_drained(flow);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_deinit(&rig);
+}
+
+/* The peer has closed after its EOF: what it sent is whole, so nobody is told of an abort. */
+Test(flow, close_after_eof_is_no_abort) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    rig_send(&rig, &probe, 100);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 500u), 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", probe.flow.id), 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", probe.flow.id), 0);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE); /* and not the data that was queued */
+    rig_expect_nothing(&rig);
+    cr_assert_eq(probe.aborted, 0);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(rig.slots.free_count, rig.slots.count);
+    flow_consumed(&probe.flow, 500);
+    rig_deinit(&rig);
+}
+
+Test(flow, abort_drops_everything_but_close) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_OPEN);
+    struct flow *flow = &probe.flow;
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_REQUEST, "usb", flow->id, "keepalive@openssh.com", 1), 0);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, LIMIT_CHANNEL_PACKET_BYTES), 0);
+    flow_consumed(flow, 20 * LIMIT_CHANNEL_PACKET_BYTES);
+    cr_assert(flow->adjust_due);
+    rig_send(&rig, &probe, 100);
+    flow_abort(flow);
+    mux_validate(&rig.mux);
+    cr_assert_eq(rig.slots.free_count, rig.slots.count);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    /* What crossed with our CLOSE is counted and dropped. */
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 1000u), 0);
+    cr_assert_eq(probe.received, 20 * LIMIT_CHANNEL_PACKET_BYTES);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_WINDOW_ADJUST, "uu", flow->id, 1000u), 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
+    cr_assert_eq(probe.eof, 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 1u), ERR_PROTOCOL, "data after EOF");
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", flow->id), 0);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(probe.aborted, 0);
+    rig_deinit(&rig);
+}
+
+Test(flow, aborted_before_the_open_was_sent) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    rig_open(&rig, &probe);
+    flow_abort(&probe.flow);
+    cr_assert_eq(probe.closed, 0, "never from within flow_abort");
+    rig_expect_nothing(&rig);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(probe.refused, 0);
+    cr_assert_eq(rig.mux.flows_count, 0);
+    rig_deinit(&rig);
+}
+
+Test(flow, ended_while_opening) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    rig_open_sent(&rig, &probe);
+    flow_end(&probe.flow);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(fire(&rig, &probe, EVENT_CONFIRMED), 0);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect_nothing(&rig);
+    rig_deinit(&rig);
+}
+
+/* An answered flow may send at once; the confirmation still goes first, and an end or abort right behind it. */
+Test(flow, confirmation_before_anything) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    cr_assert_eq(rig_ask(&rig, &probe), 0);
+    flow_confirm(&probe.flow);
+    rig_send(&rig, &probe, 10);
+    flow_end(&probe.flow);
+    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
+    rig_expect(&rig, MSG_CHANNEL_DATA);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect_nothing(&rig);
+    rig_deinit(&rig);
+
+    rig_init(&rig);
+    cr_assert_eq(rig_ask(&rig, &probe), 0);
+    flow_confirm(&probe.flow);
+    rig_send(&rig, &probe, 10);
+    flow_abort(&probe.flow);
+    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    rig_deinit(&rig);
+}
+
+Test(flow, a_channel_unknown_to_the_peer_cannot_be_spoken_to) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    cr_assert_eq(rig_ask(&rig, &probe), 0);
+    cr_assert_eq(fire(&rig, &probe, EVENT_CLOSE), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
+    flow_confirm(&probe.flow);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
+    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), 0);
+    rig_deinit(&rig);
+
+    rig_init(&rig);
+    rig_open(&rig, &probe);
+    cr_assert_eq(fire(&rig, &probe, EVENT_CONFIRMED), ERR_PROTOCOL, "our CHANNEL_OPEN is not even out");
+    rig_deinit(&rig);
+}

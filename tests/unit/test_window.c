@@ -1,0 +1,205 @@
+#include "engine/limits.h"
+#include "ssh/window.h"
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <signal.h>
+
+#define MIB (1u << 20)
+#define GIB (UINT64_C(1) << 30)
+#define MS UINT64_C(1000000)
+
+Test(window, opens_with_the_start_size) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    struct window window;
+    cr_assert_eq(window_open(&window, &budget, LIMIT_WINDOW_OPENSSH_BYTES), 0);
+    cr_assert_eq(window.target, LIMIT_WINDOW_START_BYTES);
+    cr_assert_eq(window.granted, window.target);
+    cr_assert_eq(atomic_load(&budget.used), LIMIT_WINDOW_START_BYTES);
+    window_close(&window);
+    window_close(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+Test(window, max_below_start_rules) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    const uint32_t sizes[] = {1, 100, LIMIT_CHANNEL_PACKET_BYTES, LIMIT_WINDOW_START_BYTES - 1};
+    for (unsigned i = 0; i < 4; i++) {
+        struct window window;
+        cr_assert_eq(window_open(&window, &budget, sizes[i]), 0);
+        cr_assert_eq(window.granted, sizes[i]);
+        window_close(&window);
+    }
+}
+
+/* Idle flows get less the more of them there are, long before one is turned away. */
+Test(window, budget_shared_and_never_exceeded) {
+    enum { COUNT = 4000 };
+    static struct window windows[COUNT];
+    struct window_budget budget;
+    window_budget_init(&budget, GIB);
+    unsigned opened = 0;
+    while (opened < COUNT && window_open(&windows[opened], &budget, 64 * MIB) == 0) {
+        cr_assert(windows[opened].target >= LIMIT_CHANNEL_PACKET_BYTES);
+        cr_assert(opened == 0 || windows[opened].target <= windows[opened - 1].target);
+        opened++;
+        cr_assert(atomic_load(&budget.used) <= budget.max);
+    }
+    cr_assert(opened > 2500 && opened < COUNT, "%u", opened);
+    cr_assert_gt(atomic_load(&budget.used) + LIMIT_CHANNEL_PACKET_BYTES, budget.max);
+    window_close(&windows[0]);
+    cr_assert_eq(window_open(&windows[0], &budget, 64 * MIB), 0, "what is given back can be had again");
+    for (unsigned i = 0; i < opened; i++)
+        window_close(&windows[i]);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+Test(window, budget_too_small) {
+    struct window_budget budget;
+    window_budget_init(&budget, LIMIT_CHANNEL_PACKET_BYTES - 1);
+    struct window window;
+    cr_assert_eq(window_open(&window, &budget, MIB), ERR_LIMIT);
+    window_close(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+    window_budget_init(&budget, LIMIT_CHANNEL_PACKET_BYTES);
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    cr_assert_eq(window.target, LIMIT_CHANNEL_PACKET_BYTES);
+    window_close(&window);
+}
+
+Test(window, receive_to_the_byte) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    struct window window;
+    cr_assert_eq(window_open(&window, &budget, 1000), 0);
+    cr_assert_eq(window_receive(&window, 1001, 1), ERR_PROTOCOL);
+    cr_assert_eq(window_receive(&window, 999, 1), 0);
+    cr_assert_eq(window_receive(&window, 2, 1), ERR_PROTOCOL);
+    cr_assert_eq(window_receive(&window, 1, 1), 0);
+    cr_assert_eq(window_receive(&window, 0, 1), 0);
+    cr_assert_eq(window_receive(&window, 1, 1), ERR_PROTOCOL);
+    cr_assert_eq(window.unconsumed, 1000);
+    window_validate(&window);
+    window_close(&window);
+}
+
+Test(window, consuming_what_never_came_is_our_bug, .signal = SIGABRT) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    struct window window;
+    cr_assert_eq(window_open(&window, &budget, 1000), 0);
+    cr_assert_eq(window_receive(&window, 10, 1), 0);
+    window_consume(&window, 11);
+}
+
+/* Owed bytes at which a grant is worth a message, by window size. */
+Test(window, grant_threshold) {
+    const struct {
+        uint32_t max, worth;
+    } cases[] = {
+        {1, 1},
+        {2, 1},
+        {3, 1},
+        {1000, 500},
+        {LIMIT_CHANNEL_PACKET_BYTES, LIMIT_CHANNEL_PACKET_BYTES / 2},
+        {128u << 10, 64u << 10},
+        {512u << 10, 64u << 10},
+        {MIB, 128u << 10},
+        {2 * MIB, 256u << 10},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct window_budget budget;
+        window_budget_init(&budget, 4 * GIB);
+        struct window window;
+        cr_assert_eq(window_open(&window, &budget, cases[i].max), 0);
+        cr_assert_eq(window_receive(&window, cases[i].worth, 1), 0);
+        window_consume(&window, cases[i].worth - 1);
+        cr_assert_not(window_grant_due(&window));
+        cr_assert_eq(window_grant(&window, 2), 0);
+        window_consume(&window, 1);
+        cr_assert(window_grant_due(&window), "max %u", cases[i].max);
+        cr_assert_eq(window_grant(&window, 2), cases[i].worth);
+        cr_assert_eq(window.granted, cases[i].max);
+        window_validate(&window);
+        window_close(&window);
+    }
+}
+
+/* A path in virtual time: the peer sends at `rate` bytes per ms as far as its credit goes, bytes and grants travel
+ * rtt/2 each way, the application takes app_rate bytes per ms. Returns the window's size after the run. */
+#define PATH_MS 20000u
+static uint32_t run_path(uint32_t rtt_ms, uint64_t rate, uint64_t app_rate, uint32_t max,
+                         struct window_budget *budget) {
+    static uint64_t data[PATH_MS + 2000], grants[PATH_MS + 2000];
+    for (unsigned i = 0; i < PATH_MS + 2000; i++)
+        data[i] = grants[i] = 0;
+    struct window window;
+    cr_assert_eq(window_open(&window, budget, max), 0);
+    uint64_t credit = window.granted;
+    unsigned half = rtt_ms / 2;
+    for (unsigned ms = 0; ms < PATH_MS; ms++) {
+        credit += grants[ms];
+        uint64_t sent = credit < rate ? credit : rate;
+        credit -= sent;
+        data[ms + half] += sent;
+        cr_assert_eq(window_receive(&window, (uint32_t)data[ms], ms * MS + 1), 0);
+        uint64_t taken = window.unconsumed < app_rate ? window.unconsumed : app_rate;
+        window_consume(&window, (uint32_t)taken);
+        grants[ms + half + 1] += window_grant(&window, ms * MS + 1);
+        window_validate(&window);
+        cr_assert(atomic_load(&budget->used) <= budget->max);
+    }
+    uint32_t target = window.target;
+    window_close(&window);
+    return target;
+}
+
+Test(window, grows_on_a_long_fat_path) {
+    struct window_budget budget;
+    window_budget_init(&budget, GIB);
+    /* 100 ms at 100 MB/s: 10 MB are under way, and only a 15 MiB window covers them with room to spare */
+    cr_assert_eq(run_path(100, 100000, UINT32_MAX, LIMIT_WINDOW_OPENSSH_BYTES, &budget), LIMIT_WINDOW_OPENSSH_BYTES);
+    /* 200 ms at 125 MB/s: 25 MB */
+    uint32_t target = run_path(200, 125000, UINT32_MAX, LIMIT_WINDOW_LEATD_BYTES, &budget);
+    cr_assert(target >= 25000000 && target <= LIMIT_WINDOW_LEATD_BYTES, "%u", target);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+Test(window, stays_small_where_it_would_not_help) {
+    struct window_budget budget;
+    window_budget_init(&budget, GIB);
+    uint32_t lan = run_path(2, 100000, UINT32_MAX, LIMIT_WINDOW_LEATD_BYTES, &budget);
+    cr_assert(lan <= 8 * MIB, "short path: %u", lan);
+    uint32_t thin = run_path(100, 1000, UINT32_MAX, LIMIT_WINDOW_LEATD_BYTES, &budget);
+    cr_assert(thin <= 8 * MIB, "thin path: %u", thin);
+    uint32_t slow_app = run_path(20, 200000, 10000, LIMIT_WINDOW_LEATD_BYTES, &budget);
+    cr_assert(slow_app <= 4 * MIB, "slow application: %u", slow_app);
+}
+
+Test(window, growth_stops_at_the_budget) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * MIB);
+    uint32_t target = run_path(100, 100000, UINT32_MAX, LIMIT_WINDOW_LEATD_BYTES, &budget);
+    cr_assert(target > LIMIT_CHANNEL_PACKET_BYTES && target <= 4 * MIB, "%u", target);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+static void *open_and_close(void *arg) {
+    struct window_budget *budget = arg;
+    for (unsigned i = 0; i < 20000; i++) {
+        struct window window;
+        if (window_open(&window, budget, 64 * MIB) == 0)
+            window_close(&window);
+    }
+    return NULL;
+}
+Test(window, budget_from_two_threads) {
+    struct window_budget budget;
+    window_budget_init(&budget, LIMIT_CHANNEL_PACKET_BYTES);
+    pthread_t other;
+    cr_assert_eq(pthread_create(&other, NULL, open_and_close, &budget), 0);
+    open_and_close(&budget);
+    pthread_join(other, NULL);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
