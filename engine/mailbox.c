@@ -141,14 +141,13 @@ uint32_t mailbox_run(struct mailbox *mailbox) {
     uint64_t wakes;
     (void)!read(mailbox->fd, &wakes, sizeof wakes);
     atomic_exchange_explicit(&mailbox->signaled, false, memory_order_acq_rel);
+    /* Once around is enough: what is behind that was posted after the flag was cleared, and has woken again. */
     uint32_t ran = 0;
     struct message message;
     while (ran < mailbox->size && message_take(mailbox, &message)) {
         message.run(message.arg, message.value);
         ran++;
     }
-    if (ran == mailbox->size)
-        signal_receiver(mailbox);
     return ran;
 }
 

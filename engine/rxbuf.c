@@ -178,8 +178,6 @@ static void slices_retire(struct rxbuf *rx) {
         if (rx->first_at == BLOCK_SLICES)
             block_retire(rx);
     }
-    if (rx->slices == 0)
-        rx->first_at = rx->last_at = 0;
 }
 
 void rxbuf_release(struct rxbuf *rx, struct slice *slice) {
