@@ -72,7 +72,7 @@ static void ring_rewind(struct rxbuf *rx) {
 int rxbuf_space(struct rxbuf *rx, size_t min_bytes, uint8_t **data, size_t *len) {
     if (!rx->ring && ring_borrow(rx) < 0)
         return ERR_NOMEM;
-    if (ring_used(rx->ring) == 0 && rx->space == 0)
+    if (ring_used(rx->ring) == 0)
         ring_rewind(rx);
     size_t space = ring_free(rx->ring);
     if (space == 0 || space < min_bytes)
@@ -208,7 +208,7 @@ static bool partial_keep(struct rxbuf *rx) {
 }
 
 void rxbuf_idle(struct rxbuf *rx) {
-    if (!rx->ring || rx->slices > 0 || rx->space > 0 || !partial_keep(rx))
+    if (!rx->ring || rx->slices > 0 || !partial_keep(rx))
         return;
     blocks_free(rx);
     ring_return(rx);

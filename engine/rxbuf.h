@@ -29,7 +29,7 @@ struct rxbuf {
     /* private */
     struct ring *ring; /* NULL while idle */
     uint64_t parsed;
-    size_t space;                             /* handed out by rxbuf_space and not yet filled */
+    size_t space;                             /* of the receive that may be in flight */
     struct slice_block *first, *last, *spare; /* slices in order of position; blocks, so that addresses are stable */
     uint32_t first_at, last_at, slices;       /* oldest in first, next free in last; all that are not yet retired */
     uint64_t held_end;                        /* behind the youngest slice */
@@ -41,7 +41,7 @@ void rxbuf_init(struct rxbuf *rx, struct ring_pool *pool);
 void rxbuf_deinit(struct rxbuf *rx); /* CHECKs that no slice is held */
 /* Space for the next receive: sets *data, *len (contiguous). Takes a ring when there is none. ERR_NOMEM: no ring to
  * lend; ERR_FULL: less than min_bytes free, release (or spill) the oldest slices first. The space stays valid until
- * rxbuf_filled, which must follow, with 0 when nothing came. */
+ * rxbuf_filled; after a receive that brought nothing that call may be left out. */
 MUST_USE int rxbuf_space(struct rxbuf *rx, size_t min_bytes, uint8_t **data, size_t *len);
 void rxbuf_filled(struct rxbuf *rx, size_t bytes);
 /* Unparsed bytes, contiguous and writable (they are opened in place). While idle they are those of the kept copy: they
@@ -55,6 +55,6 @@ void rxbuf_parsed(struct rxbuf *rx, size_t bytes);
 void rxbuf_release(struct rxbuf *rx, struct slice *slice);
 /* The oldest held slice: its holder keeps the ring's memory from being reused; NULL when none is held. */
 struct slice *rxbuf_oldest(struct rxbuf *rx);
-/* Gives the ring back when nothing is held and no receive space is out (keeping a partial packet aside); otherwise a
+/* No receive is in flight: gives the ring back when nothing is held (keeping a partial packet aside), otherwise a
  * no-op. */
 void rxbuf_idle(struct rxbuf *rx);
