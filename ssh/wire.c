@@ -203,7 +203,7 @@ static void initial_kex_note(struct wire *wire, uint8_t type) {
     bool is_first = wire->in.total_packets == 0;
     bool is_kex = type == MSG_KEXINIT || type == MSG_NEWKEYS || type == MSG_DISCONNECT ||
                   (type >= MSG_KEX_METHOD_FIRST && type <= MSG_KEX_METHOD_LAST);
-    if (!is_kex || (is_first && type != MSG_KEXINIT && type != MSG_DISCONNECT))
+    if (!is_kex || (is_first && type != MSG_KEXINIT))
         wire->breach_in = true;
 }
 

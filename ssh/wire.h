@@ -11,8 +11,8 @@
  *   gate       shut ──authenticated──► open ──own KEXINIT sealed──► shut ──own NEWKEYS sealed──► open   (RFC 4253 §7.1)
  *
  * Every packet counts in its direction's sequence number from the first on; with strict key exchange (kex-strict-*-v00)
- * both sides' numbers restart at 0 after NEWKEYS. The tag check is here: a bad tag delivers not one byte and ends the
- * wire. One owner; one thread at a time. */
+ * both sides' numbers restart at 0 after NEWKEYS. A NEWKEYS before both sides' KEXINIT is an error. The tag check is
+ * here: a bad tag delivers not one byte and ends the wire. One owner; one thread at a time. */
 #include "engine/error.h"
 #include "ssh/aead.h"
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* Framing, sealing and refusing: single packets. test_wire_kex.c has key exchanges, gate and strictness. */
+/* Framing, sealing and refusing: single packets. test_wire_kex.c has key exchanges and the gate. */
 #include "wire_pair.h"
 #include "wire_vectors.h"
 #include <openssl/crypto.h>

@@ -150,3 +150,29 @@ static inline void refuse_bytes(struct wire *wire, uint8_t *bytes, size_t len, i
     cr_assert_null(packet.payload);
     assert_dead(wire);
 }
+
+/* What `from` seals is refused by `to`. */
+static inline void refuse(struct wire *from, struct wire *to, const uint8_t *what, uint32_t len) {
+    static uint8_t bytes[PAIR_BUFFER_BYTES];
+    size_t n = seal(from, bytes, what, len);
+    refuse_bytes(to, bytes, n, ERR_PROTOCOL);
+}
+
+static inline void refuse_type(struct wire *from, struct wire *to, uint8_t type) {
+    uint8_t payload[32];
+    refuse(from, to, payload, fill_payload(payload, type, type == NEWKEYS ? 1 : 32));
+}
+
+/* Bytes of `packet` (64) are 0xee, but for the type. */
+static inline int try_seal(struct wire *wire, uint8_t *packet, uint8_t type) {
+    memset(packet, 0xee, 64);
+    packet[WIRE_HEADER_BYTES] = type;
+    return wire_seal(wire, packet, 20);
+}
+
+/* Our side's NEWKEYS, with the keys of the next epoch. */
+static inline void send_newkeys(struct wire *from, struct wire *to, enum aead_kind kind) {
+    give_key(from, WIRE_OUT, kind, from->out.epochs + 1);
+    give_key(to, WIRE_IN, kind, from->out.epochs + 1);
+    pass_type(from, to, NEWKEYS);
+}
