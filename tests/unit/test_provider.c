@@ -8,6 +8,7 @@
 #include <openssl/provider.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct wire wire;
@@ -290,6 +291,26 @@ Test(provider, speaker_closes_what_libssh_does_not) {
         libssh_speaker_deinit(&speaker);
         cr_assert(lowest_free_fd() == before, "stage %d", stage);
     }
+}
+
+/* More than the pair holds at once: libssh is made to read in between. */
+Test(provider, speaker_feeds_more_than_the_pair_holds) {
+    static uint8_t lines[300000];
+    struct libssh_speaker speaker;
+    int small = 4096;
+    for (size_t i = 0; i < sizeof lines; i++)
+        lines[i] = i % 100 == 99 ? '\n' : 'x';
+    cr_assert(libssh_speaker_init(&speaker, &wire, NULL) == 0);
+    cr_assert(setsockopt(speaker.pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+    cr_assert(libssh_speaker_begin(&speaker) == 0);
+    speaker_enter(&speaker);
+    ssh_options_set(speaker.ssh, SSH_OPTIONS_HOST, "nowhere");
+    ssh_options_set(speaker.ssh, SSH_OPTIONS_USER, "nobody");
+    cr_assert(ssh_connect(speaker.ssh) == SSH_AGAIN);
+    cr_assert(speaker_leave(&speaker) == 0);
+    cr_assert(speaker.base.ops->feed(&speaker.base, lines, sizeof lines) == 0);
+    cr_assert(speaker.base.ops->pump(&speaker.base) == 0);
+    libssh_speaker_deinit(&speaker);
 }
 
 Test(provider, descriptors_that_libssh_cannot_hold_are_refused) {
