@@ -33,6 +33,7 @@ static void op_start(struct io_op *op, int fd) {
     op->more = false;
     op->slot = NULL;
     op->canceling = false;
+    op->answered = false;
     op->settled = false;
 }
 

@@ -30,9 +30,10 @@ struct io_op {
     /* private to the backend */
     uint8_t kind;   /* enum io_kind */
     bool nowait;    /* send: IO_SEND_NOW */
-    bool canceling; /* io_uring: a cancel request is out and not yet answered */
+    bool canceling; /* io_uring: io_cancel was called */
+    bool answered;  /* io_uring: and the kernel has answered to it */
     bool settled;   /* res is final, done is still to come */
-    bool edges;     /* io_uring: the poll reports changes only */
+    bool edges;     /* io_uring: waits by a poll that reports changes only */
     int fd;
     int32_t res;
     uint32_t poll_events, slot_max;

@@ -72,10 +72,19 @@ static void prepare_send(struct io_uring_sqe *sqe, const struct io_op *op) {
     /* DONTWAIT: -EAGAIN at once instead of waiting for room. WAITALL: the kernel itself goes on after a short send.
      * NOSIGNAL: EPIPE without SIGPIPE. */
     const int flags = MSG_NOSIGNAL | (op->nowait ? MSG_DONTWAIT : MSG_WAITALL);
-    if (op->msg.msg_iovlen == 1) /* spares the kernel the copy of a msghdr and an iovec */
+    /* One buffer spares the kernel the copy of a msghdr. But a send that waits may end up in one of its worker threads,
+     * and would block that: only sendmsg minds there that the socket is non-blocking. */
+    if (op->nowait && op->msg.msg_iovlen == 1)
         io_uring_prep_send(sqe, op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, flags);
     else
         io_uring_prep_sendmsg(sqe, op->fd, &op->msg, (unsigned)flags);
+}
+
+static void prepare_poll(struct io_uring_sqe *sqe, const struct io_op *op) {
+    if (op->edges)
+        io_uring_prep_poll_multishot(sqe, op->fd, op->poll_events);
+    else
+        io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
 }
 
 static void prepare_recv(struct io_uring_sqe *sqe, struct io_op *op) {
@@ -102,13 +111,13 @@ static void op_push(struct uring *u, struct io_op *op) {
         prepare_recv_slot(sqe, op);
         break;
     case IO_KIND_SEND:
-        prepare_send(sqe, op);
+        if (op->edges)
+            prepare_poll(sqe, op);
+        else
+            prepare_send(sqe, op);
         break;
     case IO_KIND_POLL:
-        if (op->edges)
-            io_uring_prep_poll_multishot(sqe, op->fd, op->poll_events);
-        else
-            io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
+        prepare_poll(sqe, op);
         break;
     }
     io_uring_sqe_set_data64(sqe, (uintptr_t)op);
@@ -150,6 +159,7 @@ static void uring_recv_slot(struct io *io, struct io_op *op, int fd, uint32_t ma
 static void uring_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n, enum io_send_mode mode) {
     io_op_set_iov(op, iov, n);
     op->nowait = mode == IO_SEND_NOW;
+    op->edges = false;
     op_submit(io, op, IO_KIND_SEND, fd);
 }
 
@@ -187,7 +197,7 @@ static void op_settle(struct uring *u, struct io_op *op, int32_t res) {
         u->slot_ops--;
     op->res = res;
     op->settled = true;
-    if (!op->canceling)
+    if (!op->canceling || op->answered)
         op_finish(u, op);
 }
 
@@ -197,7 +207,7 @@ static void on_cancel_answer(struct uring *u, struct io_op *op, int32_t res) {
         cancel_push(u, op);
         return;
     }
-    op->canceling = false;
+    op->answered = true;
     if (op->settled)
         op_finish(u, op);
 }
@@ -237,34 +247,49 @@ static void on_recv_slot(struct uring *u, struct io_op *op, int32_t res, uint32_
     op_settle(u, op, res);
 }
 
-static void on_send(struct uring *u, struct io_op *op, int32_t res) {
-    if (res < 0 || op->nowait) {
-        op_settle(u, op, res);
-        return;
-    }
-    if (io_op_advance(op, (uint32_t)res))
-        op_settle(u, op, (int32_t)op->total_bytes);
-    else if (op->canceling)
-        op_settle(u, op, -ECANCELED);
-    else
-        op_push(u, op);
+/* What a poll's event means for the op: its result, or 0 to go on waiting. */
+static int32_t poll_verdict(struct io_op *op, uint32_t events) {
+    if (op->kind == IO_KIND_POLL)
+        return (int32_t)(events & op->poll_events);
+    const ssize_t sent = sendmsg(op->fd, &op->msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    return io_op_advance(op, (uint32_t)sent) ? (int32_t)op->total_bytes : 0;
 }
 
-/* The kernel adds POLLRDHUP to what is asked for, and it stays up. When it comes alone and unasked, the poll goes on as
- * a multishot one, which reports changes only, until one of them is what is waited for. */
+/* The kernel adds POLLRDHUP to what is asked for, and it stays up once the peer has half-closed. When it comes alone
+ * and unasked, the op goes on with a multishot poll, which reports changes only, until one is what is waited for. */
 static void on_poll(struct uring *u, struct io_op *op, int32_t res, bool armed) {
-    const int32_t found = res > 0 ? (int32_t)((uint32_t)res & op->poll_events) : 0;
-    if (found > 0)
-        op->res = found;
+    const int32_t verdict = res > 0 && op->res == 0 ? poll_verdict(op, (uint32_t)res) : 0;
+    if (verdict != 0)
+        op->res = verdict;
     if (armed) {
-        if (found > 0)
+        if (verdict != 0)
             uring_cancel(&u->io, op);
-    } else if (op->res > 0) {
+    } else if (op->res != 0) {
         op_settle(u, op, op->res);
     } else if (res < 0 || op->canceling) {
         op_settle(u, op, res < 0 ? res : -ECANCELED);
     } else {
         op->edges = true;
+        op_push(u, op);
+    }
+}
+
+static void on_send(struct uring *u, struct io_op *op, int32_t res) {
+    const bool gave_up = res == -EAGAIN || res == -EINTR;
+    if (op->nowait || (res < 0 && !gave_up)) {
+        op_settle(u, op, res);
+    } else if (res > 0 && io_op_advance(op, (uint32_t)res)) {
+        op_settle(u, op, (int32_t)op->total_bytes);
+    } else if (op->canceling) {
+        op_settle(u, op, -ECANCELED);
+    } else {
+        /* The kernel waits for room with that same POLLRDHUP: behind a half-closed peer it tries in vain 128 times,
+         * then gives up. Wait by on_poll. */
+        op->edges = true;
+        op->poll_events = POLLOUT | POLLERR | POLLHUP;
+        op->res = 0;
         op_push(u, op);
     }
 }
@@ -277,10 +302,10 @@ static void on_completion(struct uring *u, uint64_t user_data, int32_t res, uint
         on_accept(u, op, res, (flags & IORING_CQE_F_MORE) != 0);
     else if (op->kind == IO_KIND_RECV_SLOT)
         on_recv_slot(u, op, res, flags);
+    else if (op->kind == IO_KIND_POLL || (op->kind == IO_KIND_SEND && op->edges))
+        on_poll(u, op, res, (flags & IORING_CQE_F_MORE) != 0);
     else if (op->kind == IO_KIND_SEND)
         on_send(u, op, res);
-    else if (op->kind == IO_KIND_POLL)
-        on_poll(u, op, res, (flags & IORING_CQE_F_MORE) != 0);
     else
         op_settle(u, op, res);
 }
