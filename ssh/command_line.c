@@ -99,13 +99,20 @@ static int flag_tag(struct command_line *line, const char *tag) {
 
 static int flag_verbose(struct command_line *line, const char *unused) {
     (void)unused;
-    line->verbosity++;
+    enum log_level *level = &line->config->options->log_level;
+    bool again = line->config->log_level_fixed && *level >= LOG_LEVEL_DEBUG1;
+    if (!again)
+        *level = LOG_LEVEL_DEBUG1;
+    else if (*level < LOG_LEVEL_DEBUG3)
+        ++*level;
+    line->config->log_level_fixed = true;
     return 0;
 }
 
 static int flag_quiet(struct command_line *line, const char *unused) {
     (void)unused;
-    line->quiet = true;
+    line->config->options->log_level = LOG_LEVEL_QUIET;
+    line->config->log_level_fixed = true;
     return 0;
 }
 

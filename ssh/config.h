@@ -41,6 +41,7 @@ struct config {
     const struct environment *environment;
     bool given[CONFIG_KEYWORDS_MAX]; /* by keyword_index */
     bool user_literal;               /* from the command line: no tokens */
+    bool log_level_fixed;            /* by -q or -v, which outweigh LogLevel wherever it stands */
     char *config_file;               /* -F */
     char *tag, *ignore_unknown;
     char *forward_refused; /* the report of the first forward that cannot be; moot with ClearAllForwardings */

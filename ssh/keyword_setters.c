@@ -82,15 +82,12 @@ int keyword_set_family(const struct setting *setting) {
     return error;
 }
 
-/* ProxyCommand and ProxyJump compete: the first of either shuts the other out. */
-static bool proxy_open(const struct setting *setting) {
-    const struct options *options = setting->config->options;
-    return setting->store && !options->proxy_command && !options->proxy_jump;
-}
-
+/* ProxyCommand and ProxyJump compete: the first of either shuts the other out, but a jump through nothing does not. */
 int keyword_set_proxy_command(const struct setting *setting) {
-    if (proxy_open(setting))
-        setting->config->options->proxy_command = text_copy(setting->words.items[0]);
+    struct options *options = setting->config->options;
+    bool jumps = options->proxy_jump && strcmp(options->proxy_jump, "none") != 0;
+    if (setting->store && !jumps)
+        options->proxy_command = text_copy(setting->words.items[0]);
     return 0;
 }
 
@@ -121,7 +118,7 @@ int keyword_set_proxy_jump(const struct setting *setting) {
         for (uint32_t i = 0; !error && i < hops.count; i++)
             error = hop_append(setting, hops.items[i], &jump);
     strings_clear(&hops);
-    if (!error && proxy_open(setting))
+    if (!error && setting->store && !setting->config->options->proxy_command)
         text_set(&setting->config->options->proxy_jump, text_copy(jump));
     free(jump);
     return error;
@@ -306,7 +303,7 @@ int keyword_set_log_level(const struct setting *setting) {
     };
     int level;
     int error = CHOOSE(setting, choices, &level);
-    if (!error && setting->store)
+    if (!error && setting->store && !setting->config->log_level_fixed)
         setting->config->options->log_level = (enum log_level)level;
     return error;
 }

@@ -7,16 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void settle_verbosity(struct command_line *line) {
-    static const char *const levels[] = {"DEBUG1", "DEBUG2", "DEBUG3"};
-    unsigned most = line->verbosity > 3 ? 3 : line->verbosity;
-    const char *level = line->quiet ? "QUIET" : most ? levels[most - 1] : NULL;
-    if (!level)
-        return;
-    int error = config_set(line->config, line->quiet ? "-q" : "-v", "LogLevel", level);
-    (void)error; /* a known level, on the command line */
-}
-
 static int files_read(struct config *config, bool none) {
     if (none)
         return 0;
@@ -39,7 +29,6 @@ static int everything_read(struct command_line *line, int argc, char **argv) {
     int error = command_line_read(line, argc, argv);
     if (error || config->options->version_only)
         return error;
-    settle_verbosity(line);
     error = files_read(config, line->config_none);
     if (!error && config->final_wanted) {
         error = options_settle_hostname(config);

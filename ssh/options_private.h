@@ -8,8 +8,6 @@ MUST_USE int options_read_in(struct options *options, int argc, char **argv, con
 struct command_line {
     struct config *config;
     bool config_none; /* -F none */
-    unsigned verbosity;
-    bool quiet;
 };
 /* Flags and host into line->config; the usage goes to stderr where flags are wrong. */
 MUST_USE int command_line_read(struct command_line *line, int argc, char **argv);
