@@ -1,6 +1,7 @@
 #pragma once
 /* A mux with a scripted peer: packets are put in by field, what comes out is read by field, callbacks are counted. */
 #include "engine/limits.h"
+#include "seed.h"
 #include "ssh/mux_internal.h"
 #include <criterion/criterion.h>
 #include <stdarg.h>
@@ -211,18 +212,4 @@ static inline void rig_send(struct rig *rig, struct probe *probe, uint32_t len) 
     memset(slot->data, 'x', len);
     slot->len = len;
     flow_send(&probe->flow, slot);
-}
-
-/* xorshift64*: seeds are printed by whoever fails. */
-static inline uint32_t random_u32(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return (uint32_t)((*state * UINT64_C(2685821657736338717)) >> 32);
-}
-static inline uint32_t random_below(uint64_t *state, uint32_t n) {
-    return (uint32_t)(((uint64_t)random_u32(state) * n) >> 32);
-}
-static inline uint64_t random_seed(uint64_t n) {
-    return (n + 1) * UINT64_C(0x9E3779B97F4A7C15);
 }
