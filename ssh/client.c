@@ -1,0 +1,453 @@
+#include "ssh/client.h"
+#include "engine/check.h"
+#include "engine/limits.h"
+#include "engine/log.h"
+#include "engine/resolve.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXIT_FAILED 255
+#define SECOND_NS UINT64_C(1000000000)
+
+enum client_state { CLIENT_STARTING, CLIENT_RUNNING, CLIENT_DRAINING, CLIENT_ENDING };
+
+struct client {
+    const struct options *options;
+    struct window_budget budget;
+    struct mailbox *news; /* what shards tell the main thread */
+    struct shard **shards;
+    unsigned shards_count;
+    struct client_session *sessions;
+    unsigned sessions_count, sessions_open;
+    struct forward *forwards;
+    unsigned forwards_count, forwards_unanswered, listeners_open;
+    enum client_state state;
+    bool listening;
+    uint64_t drain_deadline_ns;
+    int signal_fd, status;
+    void (*on_ready)(void);
+};
+
+static uint64_t now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- asked by forwards, on shards ---- */
+
+const struct options *client_options(const struct client *client) {
+    return client->options;
+}
+unsigned client_sessions_count(const struct client *client) {
+    return client->sessions_count;
+}
+struct client_session *client_session_at(struct client *client, unsigned index) {
+    return &client->sessions[index];
+}
+struct shard *client_listener_shard(const struct client *client) {
+    return client->shards[0];
+}
+
+struct client_session *client_choose_session(struct client *client) {
+    struct client_session *best = NULL;
+    uint32_t best_load = UINT32_MAX;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
+        struct client_session *session = &client->sessions[i];
+        uint32_t load = atomic_load_explicit(&session->relays, memory_order_relaxed);
+        if (load < best_load) {
+            best = session;
+            best_load = load;
+        }
+    }
+    if (best != NULL)
+        atomic_fetch_add_explicit(&best->relays, 1, memory_order_relaxed);
+    return best;
+}
+
+void client_relay_ended(struct client_session *session) {
+    atomic_fetch_sub_explicit(&session->relays, 1, memory_order_relaxed);
+}
+
+struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port) {
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (forward_matches(&client->forwards[i], host, port))
+            return &client->forwards[i];
+    return NULL;
+}
+
+/* News is small and rare (a handful per forward and session), so the box cannot be full. */
+static void tell(struct client *client, void (*run)(void *, int64_t), void *arg, int64_t value) {
+    int err = mailbox_post(client->news, (struct message){.run = run, .arg = arg, .value = value});
+    CHECK(err == 0);
+}
+
+/* ---- ending ---- */
+
+static void end_session(void *arg, int64_t value) {
+    struct client_session *session = arg;
+    (void)value;
+    session_end(&session->session, 0, "tunnel closed");
+}
+
+static void close_forward(void *arg, int64_t value) {
+    (void)value;
+    forward_close(arg);
+}
+
+static void post(struct shard *shard, void (*run)(void *, int64_t), void *arg) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    while (shard_post(shard, run, arg, 0) != 0) /* only while the shard is busy with a full box */
+        nanosleep(&pause, NULL);
+}
+
+static void stop_listening(struct client *client) {
+    if (!client->listening)
+        return;
+    client->listening = false;
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
+            post(client->shards[0], close_forward, &client->forwards[i]);
+}
+
+static void begin_ending(struct client *client, int status) {
+    if (client->state == CLIENT_ENDING)
+        return;
+    client->state = CLIENT_ENDING;
+    client->status = status;
+    stop_listening(client);
+    for (unsigned i = 0; i < client->sessions_count; i++)
+        if (!client->sessions[i].ended)
+            post(client->sessions[i].shard, end_session, &client->sessions[i]);
+}
+
+static uint32_t relays_running(struct client *client) {
+    uint32_t relays = 0;
+    for (unsigned i = 0; i < client->sessions_count; i++)
+        relays += atomic_load_explicit(&client->sessions[i].relays, memory_order_relaxed);
+    return relays;
+}
+
+static void begin_draining(struct client *client, uint32_t default_timeout_s) {
+    const struct options *options = client->options;
+    if (client->state == CLIENT_DRAINING) /* asked twice: at once */
+        return begin_ending(client, 0);
+    if (client->state == CLIENT_ENDING)
+        return;
+    uint32_t timeout_s = options->drain_timeout_given ? options->drain_timeout_s : default_timeout_s;
+    client->state = CLIENT_DRAINING;
+    client->drain_deadline_ns = now_ns() + timeout_s * SECOND_NS;
+    stop_listening(client);
+}
+
+/* ---- news from shards ---- */
+
+struct session_news {
+    struct client_session *session;
+    int err;
+    char reason[512];
+};
+
+static void on_session_news(void *arg, int64_t value) {
+    struct session_news *news = arg;
+    struct client *client = news->session->client;
+    (void)value;
+    news->session->ended = true;
+    client->sessions_open--;
+    if (client->state != CLIENT_ENDING || news->err != 0)
+        log_error("connection to %s port %u lost: %s", client->options->hostname, client->options->port, news->reason);
+    free(news);
+    begin_ending(client, EXIT_FAILED);
+}
+
+static void on_session_ended(struct session *session, int err, const char *reason) {
+    struct client_session *of = session->owner;
+    struct session_news *news = malloc(sizeof(*news));
+    CHECK(news != NULL);
+    *news = (struct session_news){.session = of, .err = err};
+    snprintf(news->reason, sizeof(news->reason), "%s", reason);
+    tell(of->client, on_session_news, news, 0);
+}
+
+static void on_listener_news(void *arg, int64_t value) {
+    struct client *client = arg;
+    (void)value;
+    client->listeners_open--;
+}
+
+void client_listener_closed(struct client *client) {
+    tell(client, on_listener_news, client, 0);
+}
+
+static void announce_ready(struct client *client) {
+    if (client->forwards_unanswered > 0 || client->state != CLIENT_STARTING)
+        return;
+    client->state = CLIENT_RUNNING;
+    log_verbose("tunnel is up");
+    client->on_ready();
+}
+
+static void on_answer_news(void *arg, int64_t success) {
+    struct forward *forward = arg;
+    struct client *client = forward->client;
+    const struct forward_spec *spec = forward->spec;
+    client->forwards_unanswered--;
+    if (success && spec->port == 0)
+        log_plain(LOG_LEVEL_INFO, "Allocated port %u for remote forward to %s:%u", forward->port, spec->host,
+                  spec->host_port);
+    if (success) {
+        log_verbose("-R %s: the server listens on port %u", spec->text, forward->port);
+    } else {
+        log_error("-R %s: remote port forwarding failed for listen port %u: the server refused it", spec->text,
+                  spec->port);
+        if (client->options->exit_on_forward_failure)
+            return begin_ending(client, EXIT_FAILED);
+    }
+    announce_ready(client);
+}
+
+void client_forward_answered(struct forward *forward, bool success) {
+    tell(forward->client, on_answer_news, forward, success);
+}
+
+/* ---- starting ---- */
+
+/* hostkeys-00@openssh.com and keepalive@openssh.com: nothing to grant, and any answer is the answer. */
+static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
+    (void)mux, (void)name, (void)data, (void)reply, (void)reply_len;
+    return false;
+}
+
+static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
+
+static int start_session(struct client_session *of) {
+    const struct options *options = of->client->options;
+    struct authenticated *authenticated = of->authenticated;
+    struct session_options wanted = {.fd = authenticated->fd,
+                                     .transport = &authenticated->transport,
+                                     .early = authenticated->early,
+                                     .early_len = authenticated->early_len,
+                                     .mux_ops = &mux_ops,
+                                     .budget = &of->client->budget,
+                                     .window_max = options->max_window,
+                                     .alive_interval_ns = options->server_alive_interval_s * SECOND_NS,
+                                     .alive_count_max = options->server_alive_count_max,
+                                     .rekey_interval_ns = options->rekey_limit_s * SECOND_NS,
+                                     .on_ended = on_session_ended,
+                                     .owner = of};
+    int err = session_start(&of->session, of->shard, &wanted);
+    if (err == 0)
+        authenticated->fd = -1; /* the session's now */
+    return err;
+}
+
+static void request_remote_forwards(struct client *client, struct session *session) {
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i].spec->kind == FORWARD_REMOTE)
+            forward_request(&client->forwards[i], session);
+}
+
+static void run_start_session(void *arg, int64_t value) {
+    struct client_session *of = arg;
+    (void)value;
+    int err = start_session(of);
+    if (err != 0)
+        return on_session_ended(&(struct session){.owner = of}, err, err_text(err));
+    if (of->index == 0)
+        request_remote_forwards(of->client, &of->session);
+}
+
+static void run_listen(void *arg, int64_t value) {
+    (void)value;
+    forward_listen(arg);
+}
+
+static int bind_forwards(struct client *client) {
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        struct forward *forward = &client->forwards[i];
+        if (forward->spec->kind == FORWARD_REMOTE) {
+            client->forwards_unanswered++;
+            continue;
+        }
+        int err = forward_bind(forward);
+        if (err != 0 && client->options->exit_on_forward_failure)
+            return err;
+        client->listeners_open += forward->listeners_count;
+    }
+    return 0;
+}
+
+static int make_sessions(struct client *client) {
+    const struct options *options = client->options;
+    struct secrets *secrets;
+    int err = secrets_create(&secrets);
+    if (err != 0)
+        return err;
+    for (unsigned i = 0; i < client->sessions_count && err == 0; i++)
+        err = handshake_client(options, secrets, &client->sessions[i].authenticated);
+    secrets_wipe(secrets);
+    return err;
+}
+
+static int start_shards(struct client *client) {
+    for (unsigned i = 0; i < client->shards_count; i++) {
+        struct shard_options options = {.backend = client->options->io_backend, .index = i, .cpu = -1};
+        int err = shard_start(&options, &client->shards[i]);
+        if (err == 0)
+            continue;
+        client->shards_count = i;
+        log_error("cannot start shard %u: %s", i, err_text(err));
+        return err;
+    }
+    log_verbose("%u shard(s) on %s", client->shards_count, io_name(client->shards[0]->io));
+    return 0;
+}
+
+static void start_serving(struct client *client) {
+    client->sessions_open = client->sessions_count;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
+        client->sessions[i].shard = client->shards[i % client->shards_count];
+        post(client->sessions[i].shard, run_start_session, &client->sessions[i]);
+    }
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
+            post(client->shards[0], run_listen, &client->forwards[i]);
+    client->listening = true;
+}
+
+/* ---- the main thread's loop ---- */
+
+static void print_session(void *arg, int64_t value) {
+    struct client_session *of = arg;
+    (void)value;
+    log_info("connection %u to %s: shard %u, %u connections, %" PRIu64 " bytes in, %" PRIu64 " bytes out, %u rekeys",
+             of->index, of->client->options->hostname, of->shard->index, of->session.relays_count, of->session.bytes_in,
+             of->session.bytes_out, of->authenticated->transport.wire.out.epochs - 1);
+    relay_print(&of->session);
+}
+
+static void on_signal(struct client *client) {
+    struct signalfd_siginfo info;
+    if (read(client->signal_fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGINT)
+        return begin_draining(client, 0);
+    if (info.ssi_signo == SIGTERM)
+        return begin_draining(client, 10);
+    for (unsigned i = 0; i < client->sessions_count; i++)
+        if (!client->sessions[i].ended)
+            post(client->sessions[i].shard, print_session, &client->sessions[i]);
+}
+
+static int poll_timeout_ms(const struct client *client) {
+    if (client->state != CLIENT_DRAINING)
+        return -1;
+    uint64_t now = now_ns();
+    if (now >= client->drain_deadline_ns)
+        return 0;
+    uint64_t left_ms = (client->drain_deadline_ns - now) / 1000000 + 1;
+    return left_ms < 50 ? (int)left_ms : 50;
+}
+
+static void run_loop(struct client *client) {
+    struct pollfd fds[2] = {{.fd = client->signal_fd, .events = POLLIN},
+                            {.fd = mailbox_fd(client->news), .events = POLLIN}};
+    announce_ready(client);
+    while (client->sessions_open > 0 || client->listeners_open > 0) {
+        if (poll(fds, 2, poll_timeout_ms(client)) < 0 && errno != EINTR)
+            break;
+        if (fds[0].revents != 0)
+            on_signal(client);
+        mailbox_run(client->news);
+        if (client->state == CLIENT_DRAINING && (relays_running(client) == 0 || now_ns() >= client->drain_deadline_ns))
+            begin_ending(client, 0);
+    }
+}
+
+static int block_signals(struct client *client) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    client->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return client->signal_fd < 0 ? ERR_SYSTEM : 0;
+}
+
+static int allocate(struct client *client) {
+    const struct options *options = client->options;
+    client->sessions_count = options->connections;
+    client->shards_count = options->shards != 0 ? options->shards : options->connections;
+    client->sessions = calloc(client->sessions_count, sizeof(*client->sessions));
+    client->shards = calloc(client->shards_count, sizeof(struct shard *));
+    client->forwards = calloc(options->forwards_count + 1, sizeof(*client->forwards));
+    if (client->sessions == NULL || client->shards == NULL || client->forwards == NULL)
+        return ERR_NOMEM;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
+        client->sessions[i].client = client;
+        client->sessions[i].index = i;
+    }
+    for (unsigned i = 0; i < options->forwards_count; i++, client->forwards_count++) {
+        int err = forward_init(&client->forwards[i], client, &options->forwards[i]);
+        if (err != 0)
+            return err;
+    }
+    return mailbox_create(LIMIT_MAILBOX_MESSAGES, &client->news);
+}
+
+static void release(struct client *client) {
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        forward_deinit(&client->forwards[i]);
+    for (unsigned i = 0; client->sessions != NULL && i < client->sessions_count; i++)
+        if (client->sessions[i].authenticated != NULL)
+            authenticated_destroy(client->sessions[i].authenticated);
+    if (client->news != NULL)
+        mailbox_destroy(client->news);
+    if (client->signal_fd >= 0)
+        close(client->signal_fd);
+    free(client->forwards);
+    free(client->sessions);
+    free(client->shards);
+}
+
+/* Everything until the tunnel stands; each failure was reported. */
+static int start(struct client *client) {
+    int err = allocate(client);
+    if (err == 0)
+        err = make_sessions(client);
+    if (err == 0)
+        err = bind_forwards(client);
+    if (err == 0)
+        err = block_signals(client);
+    if (err == 0)
+        err = resolver_start();
+    if (err != 0)
+        client->shards_count = 0;
+    return err == 0 ? start_shards(client) : err;
+}
+
+int client_run(const struct options *options, void (*on_ready)(void)) {
+    struct client client = {.options = options, .on_ready = on_ready, .signal_fd = -1};
+    window_budget_init(&client.budget, options->memory_limit);
+    int err = start(&client);
+    if (err == 0) {
+        start_serving(&client);
+        run_loop(&client);
+        resolver_stop();
+    }
+    for (unsigned i = 0; i < client.shards_count; i++) {
+        shard_stop(client.shards[i]);
+        shard_join(client.shards[i]);
+    }
+    release(&client);
+    return err == 0 ? client.status : EXIT_FAILED;
+}

@@ -1,0 +1,234 @@
+#include "ssh/forward.h"
+#include "engine/check.h"
+#include "engine/limits.h"
+#include "engine/log.h"
+#include "engine/resolve.h"
+#include "ssh/client.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 4096
+
+int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec) {
+    *forward = (struct forward){.spec = spec, .client = client, .port = spec->port};
+    unsigned sessions = client_sessions_count(client);
+    forward->routes = calloc(sessions, sizeof(*forward->routes));
+    if (forward->routes == NULL)
+        return ERR_NOMEM;
+    for (unsigned i = 0; i < sessions; i++)
+        forward->routes[i] = (struct forward_route){.forward = forward, .session = client_session_at(client, i)};
+    return 0;
+}
+
+void forward_deinit(struct forward *forward) {
+    if (!forward->listening)
+        for (unsigned i = 0; i < forward->listeners_count; i++)
+            close(forward->fds[i]);
+    free(forward->fds);
+    free(forward->listeners);
+    free(forward->routes);
+}
+
+static void on_relay_end(void *owner, const struct relay_end *end) {
+    struct forward_route *route = owner;
+    const struct forward_spec *spec = route->forward->spec;
+    char kind = spec->kind == FORWARD_LOCAL ? 'L' : 'R';
+    client_relay_ended(route->session);
+    if (end->what != NULL && !end->opened)
+        return log_error("-%c %s: %s", kind, spec->text, end->what);
+    log_verbose("-%c %s: connection closed%s%s: %" PRIu64 " bytes to the far side, %" PRIu64 " from it, %.3f s", kind,
+                spec->text, end->what != NULL ? ": " : "", end->what != NULL ? end->what : "", end->bytes_to_peer,
+                end->bytes_from_peer, (double)end->duration_ns / 1e9);
+}
+
+/* ---- local ---- */
+
+/* ssh(1): no bind address: loopback, or everything with -g; "" and "*": everything; "localhost": loopback. */
+static const char *bind_host(const struct forward *forward, bool *passive) {
+    const char *bind = forward->spec->bind;
+    *passive =
+        bind != NULL ? bind[0] == '\0' || strcmp(bind, "*") == 0 : client_options(forward->client)->gateway_ports;
+    if (*passive)
+        return NULL;
+    return bind != NULL ? bind : "localhost";
+}
+
+static bool is_loopback_name(const char *host) {
+    return host != NULL && strcasecmp(host, "localhost") == 0;
+}
+
+/* The loopback is taken as numbers, so that neither a resolver nor an odd hosts file decides where we listen. */
+static void loopback_addresses(uint16_t port, int family, struct resolve_result *result) {
+    struct resolve_result part[2] = {{0}};
+    if (family != AF_INET6)
+        resolve_now("127.0.0.1", port, AF_INET, false, &part[0]);
+    if (family != AF_INET)
+        resolve_now("::1", port, AF_INET6, false, &part[1]);
+    *result = (struct resolve_result){.addresses = calloc(2, sizeof(struct address))};
+    if (result->addresses == NULL)
+        result->err = ERR_NOMEM;
+    for (int i = 0; i < 2; i++) {
+        if (part[i].count > 0 && result->addresses != NULL)
+            result->addresses[result->count++] = part[i].addresses[0];
+        free(part[i].addresses);
+    }
+}
+
+static int bind_error(const struct forward *forward, const struct address *address, int err) {
+    char host[64];
+    log_error("-L %s: cannot listen on %s port %u: %s", forward->spec->text,
+              address_host((const struct sockaddr *)&address->addr, host, sizeof(host)),
+              address_port((const struct sockaddr *)&address->addr), strerror(errno));
+    return err;
+}
+
+static void unbind(struct forward *forward) {
+    for (unsigned i = 0; i < forward->listeners_count; i++)
+        close(forward->fds[i]);
+    forward->listeners_count = 0;
+}
+
+/* An address family that this machine does not have is no failure while the other one is bound. */
+static int bind_all(struct forward *forward, const struct resolve_result *addresses) {
+    const struct address *missing = NULL;
+    int missing_errno = 0, missing_err = 0;
+    for (unsigned i = 0; i < addresses->count; i++) {
+        const struct address *address = &addresses->addresses[i];
+        int fd, err = listen_bind((const struct sockaddr *)&address->addr, address->len, LISTEN_BACKLOG, &fd);
+        if (err == 0) {
+            forward->fds[forward->listeners_count++] = fd;
+        } else if (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT) {
+            missing = address;
+            missing_errno = errno;
+            missing_err = err;
+        } else {
+            unbind(forward);
+            return bind_error(forward, address, err);
+        }
+    }
+    if (forward->listeners_count > 0 || missing == NULL)
+        return 0;
+    errno = missing_errno;
+    return bind_error(forward, missing, missing_err);
+}
+
+int forward_bind(struct forward *forward) {
+    const struct options *options = client_options(forward->client);
+    bool passive;
+    const char *host = bind_host(forward, &passive);
+    struct resolve_result addresses;
+    if (is_loopback_name(host))
+        loopback_addresses(forward->spec->port, options->family, &addresses);
+    else
+        resolve_now(host, forward->spec->port, options->family, passive, &addresses);
+    if (addresses.err != 0) {
+        log_error("-L %s: cannot resolve the bind address \"%s\": %s", forward->spec->text, host != NULL ? host : "*",
+                  addresses.reason != NULL ? addresses.reason : err_text(addresses.err));
+        return addresses.err;
+    }
+    forward->fds = calloc(addresses.count, sizeof(int));
+    forward->listeners = calloc(addresses.count, sizeof(struct listener));
+    int err = forward->fds == NULL || forward->listeners == NULL ? ERR_NOMEM : bind_all(forward, &addresses);
+    free(addresses.addresses);
+    return err;
+}
+
+static void open_relay(void *arg, int64_t fd) {
+    struct forward_route *route = arg;
+    const struct forward_spec *spec = route->forward->spec;
+    relay_open(&route->session->session, (int)fd, spec->host, spec->host_port, on_relay_end, route);
+}
+
+static void on_accept(struct listener *listener, int fd) {
+    struct forward *forward = listener->owner;
+    struct client_session *session = client_choose_session(forward->client);
+    if (session == NULL)
+        return io_close(listener->shard->io, fd, IO_CLOSE_RESET);
+    struct forward_route *route = &forward->routes[session->index];
+    if (session->shard == listener->shard)
+        return open_relay(route, fd);
+    if (shard_post(session->shard, open_relay, route, fd) == 0)
+        return;
+    log_error("-L %s: connection refused: shard %u has no room for it", forward->spec->text, session->shard->index);
+    client_relay_ended(session);
+    io_close(listener->shard->io, fd, IO_CLOSE_RESET);
+}
+
+void forward_listen(struct forward *forward) {
+    struct shard *shard = client_listener_shard(forward->client);
+    forward->listening = true;
+    for (unsigned i = 0; i < forward->listeners_count; i++)
+        listener_init(&forward->listeners[i], shard, forward->fds[i], on_accept, forward);
+}
+
+static void on_listener_closed(struct listener *listener) {
+    struct forward *forward = listener->owner;
+    client_listener_closed(forward->client);
+}
+
+void forward_close(struct forward *forward) {
+    for (unsigned i = 0; i < forward->listeners_count; i++)
+        listener_close(&forward->listeners[i], on_listener_closed);
+}
+
+/* ---- remote ---- */
+
+/* What ssh(1) asks for: nothing given: "localhost"; "*": every address. */
+static const char *remote_address(const struct forward_spec *spec) {
+    if (spec->bind == NULL)
+        return "localhost";
+    return strcmp(spec->bind, "*") == 0 ? "" : spec->bind;
+}
+
+static void on_reply(void *arg, bool success, struct bytes data) {
+    struct forward *forward = arg;
+    if (success && forward->port == 0 && data.len >= 4)
+        forward->port = (uint16_t)(data.at[2] << 8 | data.at[3]);
+    client_forward_answered(forward, success && forward->port != 0);
+}
+
+void forward_request(struct forward *forward, struct session *session) {
+    int err =
+        mux_tcpip_forward(&session->mux, false, remote_address(forward->spec), forward->spec->port, on_reply, forward);
+    if (err != 0)
+        client_forward_answered(forward, false);
+    session_wake(session);
+}
+
+bool forward_matches(const struct forward *forward, struct bytes host, uint32_t port) {
+    if (forward->spec->kind != FORWARD_REMOTE || forward->port != port)
+        return false;
+    const char *asked = remote_address(forward->spec);
+    /* A server names the address it listens on as it likes where we asked for a wildcard or the loopback. */
+    bool any = asked[0] == '\0' || strcmp(asked, "localhost") == 0;
+    return any || (strlen(asked) == host.len && memcmp(asked, host.at, host.len) == 0);
+}
+
+struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
+    struct session *session = mux->owner;
+    struct client_session *of = session->owner;
+    *reason = OPEN_ADMINISTRATIVELY_PROHIBITED;
+    *text = "this client only takes connections of the remote forwards it asked for";
+    bool forwarded =
+        open->type.len == strlen("forwarded-tcpip") && memcmp(open->type.at, "forwarded-tcpip", open->type.len) == 0;
+    if (!forwarded || !open->is_tcpip)
+        return NULL;
+    struct forward *forward = client_find_remote(of->client, open->host, open->port);
+    if (forward == NULL)
+        return NULL;
+    const struct forward_spec *spec = forward->spec;
+    atomic_fetch_add_explicit(&of->relays, 1, memory_order_relaxed);
+    struct flow *flow = relay_asked(session, spec->host, spec->host_port, AF_UNSPEC, LIMIT_DIAL_NS, on_relay_end,
+                                    &forward->routes[of->index]);
+    if (flow != NULL)
+        return flow;
+    client_relay_ended(of);
+    *reason = OPEN_RESOURCE_SHORTAGE;
+    *text = "out of memory";
+    return NULL;
+}

@@ -1,0 +1,47 @@
+#pragma once
+/* Forwards of the client: what -L and -R ask for. A local forward owns listening sockets here; a remote forward owns a
+ * listener at the server, asked for with "tcpip-forward" (RFC 4254 §7.1). Both hand each connection to a relay.
+ *
+ * Local listeners live on the first shard; each accepted connection goes to the least loaded session (client.h), over a
+ * mailbox when that one is on another shard. */
+#include "engine/listener.h"
+#include "ssh/options.h"
+#include "ssh/relay.h"
+
+struct client;
+struct client_session;
+
+/* The way of an accepted connection to one session: what a mailbox message points at. */
+struct forward_route {
+    struct forward *forward;
+    struct client_session *session;
+};
+
+struct forward {
+    const struct forward_spec *spec; /* borrowed from the options */
+    struct client *client;
+    int *fds; /* local: bound, not yet on a shard */
+    struct listener *listeners;
+    unsigned listeners_count, listeners_open;
+    struct forward_route *routes; /* one per session */
+    uint16_t port;                /* remote: as asked, then as allocated */
+    bool listening;
+};
+
+MUST_USE int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec);
+void forward_deinit(struct forward *forward); /* closes what was bound and never started */
+
+/* Local: binds every address of the spec. On a failure one line was logged and nothing is bound. Start-up code, no
+ * shard. */
+MUST_USE int forward_bind(struct forward *forward);
+/* Local: starts accepting. First shard's thread. */
+void forward_listen(struct forward *forward);
+/* Local: stops accepting; client_listener_closed() is told for each listener. First shard's thread. */
+void forward_close(struct forward *forward);
+
+/* Remote: asks the server; client_forward_answered() is told. The session's thread. */
+void forward_request(struct forward *forward, struct session *session);
+/* Remote: does a "forwarded-tcpip" open to this listener belong to it? */
+bool forward_matches(const struct forward *forward, struct bytes host, uint32_t port);
+/* mux_ops.on_open of clients: finds the forward, connects to its target. */
+struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text);

@@ -1,0 +1,78 @@
+#pragma once
+/* One authenticated SSH connection on a shard: the TCP socket, the transport above it, the mux on top.
+ *
+ *   receive:  io_recv into the ring ─► transport_input ─► mux_input ─► flows hold slices of the ring
+ *   send:     speaker's packets, then mux_next until the batch is full, sealed only then ─► one io_send at a time
+ *
+ *   RUNNING ──session_end / a failure──► ENDING ──operations joined, relays gone──► on_ended (last call)
+ *
+ * Lives and dies on its shard; every call from that shard's thread. */
+#include "engine/rxbuf.h"
+#include "engine/shard.h"
+#include "ssh/mux.h"
+#include "ssh/transport.h"
+
+struct session;
+struct session_options {
+    int fd;                      /* taken over */
+    struct transport *transport; /* authenticated; borrowed until on_ended */
+    const uint8_t *early;        /* peer bytes received before the hand-over; copied */
+    size_t early_len;
+    const struct mux_ops *mux_ops;
+    struct window_budget *budget;
+    uint32_t window_max;        /* 0: by the peer's kind */
+    uint64_t alive_interval_ns; /* 0: no keepalive */
+    uint32_t alive_count_max;
+    uint64_t rekey_interval_ns; /* 0: by volume alone */
+    /* The session is over and holds nothing any more. err 0: by session_end. reason: for a person, valid during the
+     * call. */
+    void (*on_ended)(struct session *session, int err, const char *reason);
+    void *owner;
+};
+
+/* What is being sent: the slots and control bytes behind one io_send. */
+struct send_batch {
+    struct iovec *iov;
+    uint32_t iov_count;
+    size_t bytes;
+    struct slot_queue slots;
+    uint8_t *control; /* LIMIT_CONTROL_BYTES, from the first use until the session is quiet */
+    uint32_t control_len;
+};
+
+struct session {
+    struct shard *shard;
+    struct transport *transport;
+    struct mux mux;
+    struct rxbuf rx;
+    void *owner;
+    int fd;
+    uint64_t bytes_in, bytes_out;
+    struct list relays; /* of relay.c: every one holds the session up */
+    uint32_t relays_count;
+    /* private */
+    struct session_options options;
+    struct io_op recv, send, readable;
+    struct iovec recv_iov;
+    struct send_batch batch;
+    struct task flush, finish;
+    struct timer rx_retry, quiet, alive, rekey, linger;
+    size_t rx_need;
+    uint64_t last_input_ns, rekeyed_ns, rekey_not_before_ns;
+    uint32_t rekey_epoch;
+    uint32_t alive_unanswered;
+    bool ending, disconnect_due, quieting, work_again;
+    int end_err;
+    char end_reason[512];
+};
+
+/* Starts to serve. ERR_NOMEM: nothing was taken over. */
+MUST_USE int session_start(struct session *session, struct shard *shard, const struct session_options *options);
+/* Ends it: DISCONNECT (RFC 4253 §11.1) is sent when the socket still takes it, flows are aborted, then on_ended.
+ * Idempotent. */
+void session_end(struct session *session, int err, const char *reason);
+/* Something is to be sent: builds a batch at the end of this turn. Call after any mux_* or flow_* call that was not
+ * made from within one of the session's own callbacks. */
+void session_wake(struct session *session);
+/* A relay is gone: the last one lets an ending session end. */
+void session_relay_gone(struct session *session);
