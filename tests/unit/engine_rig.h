@@ -1,0 +1,93 @@
+#pragma once
+/* For tests that drive a shard turn by turn on their own thread, with real sockets and each backend. */
+#include "engine/shard.h"
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RIG_TIMEOUT_NS (20 * UINT64_C(1000000000))
+#define RIG_MS UINT64_C(1000000)
+
+static int rig_make_io(struct slot_pool *slots, void *backend, struct io **io) {
+    return io_create(*(enum io_backend *)backend, slots, io);
+}
+
+/* Skips the test where the kernel refuses the backend. */
+static inline void rig_init(struct shard *shard, enum io_backend backend, uint32_t slots_max) {
+    const struct shard_options options = {.slots_max = slots_max, .rings_max = 4, .cpu = -1};
+    int err = shard_init(shard, &options, rig_make_io, &backend);
+    if (err == ERR_UNSUPPORTED)
+        cr_skip("this backend is not to be had here");
+    cr_assert_eq(err, 0);
+}
+
+static inline void rig_turn(struct shard *shard, uint64_t wait_ns) {
+    cr_assert_eq(shard_turn(shard, wait_ns == 0 ? 0 : io_clock_ns() + wait_ns), 0);
+}
+
+/* Turns until the condition holds. */
+#define RIG_UNTIL(shard, condition)                                                                                    \
+    do {                                                                                                               \
+        uint64_t rig_end_ns = io_clock_ns() + RIG_TIMEOUT_NS;                                                          \
+        while (!(condition)) {                                                                                         \
+            cr_assert(io_clock_ns() < rig_end_ns, "never became true: %s", #condition);                                \
+            rig_turn(shard, 5 * RIG_MS);                                                                               \
+        }                                                                                                              \
+    } while (0)
+
+/* The same test body, once for each backend. */
+#define RIG_TEST(suite, body)                                                                                          \
+    static void body(enum io_backend backend);                                                                         \
+    Test(suite##_io_uring, body) {                                                                                     \
+        body(IO_BACKEND_URING);                                                                                        \
+    }                                                                                                                  \
+    Test(suite##_epoll, body) {                                                                                        \
+        body(IO_BACKEND_EPOLL);                                                                                        \
+    }                                                                                                                  \
+    static void body(enum io_backend backend)
+
+/* A listening socket on a loopback port of the kernel's choice. */
+static inline int rig_listen(struct sockaddr_in *addr) {
+    socklen_t len = sizeof *addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    *addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)addr, sizeof *addr) == 0 && listen(fd, 16) == 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    return fd;
+}
+
+static inline void rig_tcp_pair(int fds[2]) {
+    struct sockaddr_in addr;
+    int listener = rig_listen(&addr);
+    fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(fds[1], (struct sockaddr *)&addr, sizeof addr), 0);
+    fds[0] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    cr_assert(fds[0] >= 0);
+    cr_assert_eq(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+    close(listener);
+}
+
+static inline void rig_close_with_reset(int fd) {
+    const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    close(fd);
+}
+
+/* Byte number `position` of every test stream. */
+static inline uint8_t rig_pattern(uint64_t position) {
+    return (uint8_t)((position * UINT64_C(2654435761)) >> 13);
+}
+static inline void rig_fill(uint8_t *data, size_t len, uint64_t position) {
+    for (size_t i = 0; i < len; i++)
+        data[i] = rig_pattern(position + i);
+}
+static inline bool rig_matches(const uint8_t *data, size_t len, uint64_t position) {
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != rig_pattern(position + i))
+            return false;
+    return true;
+}
