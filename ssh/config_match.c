@@ -21,7 +21,7 @@ static bool listed(const char *value, const char *patterns, bool ignore_case) {
 static int match_host(struct condition *condition, const char *patterns, bool *matched) {
     char *host, *why;
     if (hostname_expand(condition->config, &host, &why)) {
-        config_error(condition->place, "Match", "%s", why);
+        config_error(condition->place, "HostName", "%s", why);
         free(why);
         return ERR_CONFIG;
     }

@@ -121,13 +121,14 @@ static int settle_identity_agent(struct config *config) {
 
 /* Quoted for the shell, and for the token expansion that follows. */
 static char *shell_quote(const char *text) {
-    char *quoted = text_copy("'");
+    struct growing quoted = {0};
+    growing_add(&quoted, "'", 1);
     for (; *text; text++) {
         const char *as = *text == '\'' ? "'\\''" : *text == '%' ? "%%" : NULL;
-        text_set(&quoted, as ? text_format("%s%s", quoted, as) : text_format("%s%c", quoted, *text));
+        growing_add(&quoted, as ? as : text, as ? strlen(as) : 1);
     }
-    text_set(&quoted, text_format("%s'", quoted));
-    return quoted;
+    growing_add(&quoted, "'", 1);
+    return growing_take(&quoted);
 }
 
 static const char *verbosity_flag(enum log_level level) {

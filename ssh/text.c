@@ -36,6 +36,22 @@ void text_set(char **at, char *owned) {
     *at = owned;
 }
 
+void growing_add(struct growing *growing, const char *text, size_t len) {
+    if (growing->cap - growing->len <= len) {
+        growing->cap = 2 * growing->cap + len + 32;
+        growing->text = need(realloc(growing->text, growing->cap));
+    }
+    memcpy(growing->text + growing->len, text, len);
+    growing->len += len;
+    growing->text[growing->len] = 0;
+}
+
+char *growing_take(struct growing *growing) {
+    char *text = growing->text ? growing->text : text_copy("");
+    *growing = (struct growing){0};
+    return text;
+}
+
 void strings_add(struct string_list *list, char *owned) {
     list->items = need(realloc(list->items, (list->count + 1) * sizeof *list->items));
     list->items[list->count++] = owned;
@@ -56,10 +72,13 @@ void strings_clear(struct string_list *list) {
 }
 
 char *strings_join(const struct string_list *list, const char *separator) {
-    char *joined = text_copy("");
-    for (uint32_t i = 0; i < list->count; i++)
-        text_set(&joined, text_format("%s%s%s", joined, i ? separator : "", list->items[i]));
-    return joined;
+    struct growing joined = {0};
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (i)
+            growing_add(&joined, separator, strlen(separator));
+        growing_add(&joined, list->items[i], strlen(list->items[i]));
+    }
+    return growing_take(&joined);
 }
 
 /* Takes one word from *at on; out has room for all of it. False: a quote was left open. */

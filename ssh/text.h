@@ -12,6 +12,15 @@ char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /* *at takes over owned; what it held is freed. */
 void text_set(char **at, char *owned);
 
+/* A text that grows at its end. Starts as all zero; `text` is the owner's to free, and NULL while nothing was added. */
+struct growing {
+    char *text;
+    size_t len, cap;
+};
+void growing_add(struct growing *growing, const char *text, size_t len);
+/* The finished text, never NULL, and the caller's. */
+char *growing_take(struct growing *growing);
+
 void strings_add(struct string_list *list, char *owned);
 bool strings_has(const struct string_list *list, const char *text);
 void strings_clear(struct string_list *list);

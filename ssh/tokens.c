@@ -55,8 +55,8 @@ static int fail(char **why, char *text) {
     return ERR_CONFIG;
 }
 
-/* at: behind "${". Moves it behind "}" and appends the variable's value. */
-static int variable_append(const char **at, char **out, char **why) {
+/* at: behind "${". Moves it behind "}" and adds the variable's value. */
+static int variable_add(const char **at, struct growing *out, char **why) {
     size_t len = strcspn(*at, "}");
     if (!(*at)[len])
         return fail(why, text_copy("'${' without '}'"));
@@ -64,77 +64,74 @@ static int variable_append(const char **at, char **out, char **why) {
     const char *value = getenv(name);
     *at += len + 1;
     if (value)
-        text_set(out, text_format("%s%s", *out, value));
+        growing_add(out, value, strlen(value));
     else
         *why = text_format("environment variable %s is not set", name);
     free(name);
     return value ? 0 : ERR_CONFIG;
 }
 
-static int token_append(const struct config *config, char letter, const char *letters, char **out, char **why) {
+struct expansion {
+    const struct config *config;
+    const char *letters;
+    bool env;
+    bool host_typed; /* %h is the name as typed: within HostName itself */
+};
+
+/* at: behind '%'. Moves it behind the letter and adds the token's value. */
+static int token_add(const struct expansion *expansion, const char **at, struct growing *out, char **why) {
+    char letter = **at;
+    if (letter != '%' && (!letter || !strchr(expansion->letters, letter)))
+        return fail(why, text_format("token '%%%.1s' cannot be used here", *at));
+    ++*at;
     if (letter == '%') {
-        text_set(out, text_format("%s%%", *out));
+        growing_add(out, "%", 1);
         return 0;
     }
-    if (!letter || !strchr(letters, letter))
-        return fail(why, text_format("token '%%%.1s' cannot be used here", letter ? &letter : ""));
-    char *value = token_value(config, letter);
-    text_set(out, text_format("%s%s", *out, value));
+    char *value = token_value(expansion->config, letter == 'h' && expansion->host_typed ? 'n' : letter);
+    growing_add(out, value, strlen(value));
     free(value);
     return 0;
 }
 
-int tokens_expand(const struct config *config, const char *text, const char *letters, bool env, char **out,
-                  char **why) {
-    char *sum = text_copy("");
-    while (*text) {
-        size_t plain = strcspn(text, env ? "%$" : "%");
-        char *part = text_copy_part(text, plain);
-        text_set(&sum, text_format("%s%s", sum, part));
-        free(part);
-        text += plain;
-        int error = 0;
+static int expand(const struct expansion *expansion, const char *text, char **out, char **why) {
+    struct growing sum = {0};
+    int error = 0;
+    while (!error && *text) {
         if (*text == '%') {
-            error = token_append(config, text[1], letters, &sum, why);
-            text += text[1] ? 2 : 1;
-        } else if (*text == '$' && text[1] == '{') {
+            text++;
+            error = token_add(expansion, &text, &sum, why);
+        } else if (expansion->env && text[0] == '$' && text[1] == '{') {
             text += 2;
-            error = variable_append(&text, &sum, why);
-        } else if (*text) {
-            text_set(&sum, text_format("%s%c", sum, *text++));
-        }
-        if (error) {
-            free(sum);
-            return error;
+            error = variable_add(&text, &sum, why);
+        } else {
+            growing_add(&sum, text++, 1);
         }
     }
-    *out = sum;
-    return 0;
+    if (error)
+        free(sum.text);
+    else
+        *out = growing_take(&sum);
+    return error;
+}
+
+int tokens_expand(const struct config *config, const char *text, const char *letters, bool env, char **out,
+                  char **why) {
+    struct expansion expansion = {.config = config, .letters = letters, .env = env};
+    return expand(&expansion, text, out, why);
 }
 
 int hostname_expand(const struct config *config, char **out, char **why) {
+    struct expansion expansion = {.config = config, .letters = "h", .host_typed = true};
+    const char *hostname = config->options->hostname;
     if (config->hostname_settled) {
-        *out = text_copy(config->options->hostname);
+        *out = text_copy(hostname);
         return 0;
     }
-    const char *from = config->options->hostname ? config->options->hostname : "%h";
-    char *sum = text_copy("");
-    for (; *from; from++) {
-        if (*from != '%') {
-            text_set(&sum, text_format("%s%c", sum, *from));
-            continue;
-        }
-        from++;
-        if (*from != '%' && *from != 'h') {
-            free(sum);
-            return fail(why, text_format("HostName: token '%%%.1s' cannot be used here", from));
-        }
-        text_set(&sum, text_format("%s%s", sum, *from == 'h' ? config->options->host_arg : "%"));
-    }
-    for (char *c = sum; *c; c++)
+    int error = expand(&expansion, hostname ? hostname : "%h", out, why);
+    for (char *c = error ? NULL : *out; c && *c; c++)
         *c = (char)tolower((unsigned char)*c);
-    *out = sum;
-    return 0;
+    return error;
 }
 
 int tilde_expand(const struct config *config, const char *text, char **out, char **why) {

@@ -138,6 +138,7 @@ static const struct printed printed[] = {
     {"-o|User=%u-x|h", "user miller-x"},
     {"-o|HostName=%h.lan|h", "hostname h.lan"},
     {"-o|HostName=%%x|h", "hostname %x"},
+    {"-o|HostName=%%h%h|a", "hostname %ha"},
     {"-o|ProxyCommand=nc -X 5 %h %p|-o|HostName=%h.lan|h", "proxycommand nc -X 5 h.lan 22"},
     {"-o|ProxyCommand=nc \"%n\" %r %% # x|h", "proxycommand nc \"h\" miller % # x"},
     {"-o|ProxyCommand=none|-o|ProxyJump=a|h", "!proxy"},
