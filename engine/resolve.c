@@ -246,8 +246,9 @@ void resolve_cancel(struct resolve *resolve) {
 /* ---- addresses ---- */
 
 const char *address_host(const struct sockaddr *addr, char *out, size_t cap) {
-    socklen_t len = addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    if (getnameinfo(addr, len, out, (socklen_t)cap, NULL, 0, NI_NUMERICHOST) != 0)
+    bool v6 = addr->sa_family == AF_INET6, known = v6 || addr->sa_family == AF_INET;
+    socklen_t len = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (!known || getnameinfo(addr, len, out, (socklen_t)cap, NULL, 0, NI_NUMERICHOST) != 0)
         snprintf(out, cap, "?");
     return out;
 }

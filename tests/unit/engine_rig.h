@@ -5,8 +5,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define RIG_TIMEOUT_NS (20 * UINT64_C(1000000000))
@@ -75,6 +77,21 @@ static inline void rig_close_with_reset(int fd) {
     const struct linger linger = {.l_onoff = 1, .l_linger = 0};
     cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
     close(fd);
+}
+
+/* From now on no descriptor of this number or above is to be had. */
+static inline void rig_limit_descriptors(int count) {
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)count;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+/* The leak sanitizer needs some at exit. */
+static inline void rig_unlimit_descriptors(void) {
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* Byte number `position` of every test stream. */
