@@ -61,6 +61,29 @@ static int work_input(struct session *session) {
     }
 }
 
+static void set_receive_low(struct session *session, int bytes) {
+    session->bulk = bytes > 1;
+    (void)setsockopt(session->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)); /* without it: more wake-ups */
+}
+
+/* While the peer sends in bulk, waking up for each segment costs more than the segment: the kernel is told to wait for
+ * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits LIMIT_LULL_NS at most. */
+static void moderate(struct session *session, size_t received) {
+    uint64_t now = shard_now(session->shard);
+    bool busy = received >= LIMIT_BULK_RECV_BYTES && now - session->last_input_ns < 4 * LIMIT_LULL_NS;
+    session->bulk_streak = busy ? session->bulk_streak + 1 : 0;
+    if (!session->bulk && session->bulk_streak >= LIMIT_BULK_STREAK)
+        set_receive_low(session, LIMIT_RECV_LOW_BYTES);
+    if (session->bulk)
+        timer_arm(&session->shard->timers, &session->lull, now + LIMIT_LULL_NS);
+}
+
+static void on_lull(struct timer *timer) {
+    struct session *session = list_entry(timer, struct session, lull);
+    session->bulk_streak = 0;
+    set_receive_low(session, 1);
+}
+
 static void on_recv(struct io_op *op, int32_t res) {
     struct session *session = list_entry(op, struct session, recv);
     if (res > 0)
@@ -75,6 +98,7 @@ static void on_recv(struct io_op *op, int32_t res) {
         return fail(session, err_from_errno(-res));
     if (res > 0) {
         session->bytes_in += (uint64_t)res;
+        moderate(session, (size_t)res);
         session->last_input_ns = shard_now(session->shard);
         session->alive_unanswered = 0;
     }
@@ -401,6 +425,7 @@ static void session_clear(struct session *session, struct shard *shard, const st
     rxbuf_init(&session->rx, &shard->rings);
     session->rx_retry.on_timer = on_rx_retry;
     session->quiet.on_timer = on_quiet;
+    session->lull.on_timer = on_lull;
     session->alive.on_timer = on_alive;
     session->rekey.on_timer = on_rekey;
     session->linger.on_timer = on_linger;
@@ -452,6 +477,7 @@ static void cancel_timers(struct session *session) {
     struct timers *timers = &session->shard->timers;
     timer_cancel(timers, &session->rx_retry);
     timer_cancel(timers, &session->quiet);
+    timer_cancel(timers, &session->lull);
     timer_cancel(timers, &session->alive);
     timer_cancel(timers, &session->rekey);
     timer_cancel(timers, &session->linger);

@@ -56,12 +56,12 @@ struct session {
     struct iovec recv_iov;
     struct send_batch batch;
     struct task flush, finish;
-    struct timer rx_retry, quiet, alive, rekey, linger;
+    struct timer rx_retry, quiet, lull, alive, rekey, linger;
     size_t rx_need;
     uint64_t last_input_ns, rekeyed_ns, rekey_not_before_ns;
     uint32_t rekey_epoch;
-    uint32_t alive_unanswered;
-    bool ending, disconnect_due, quieting, work_again;
+    uint32_t alive_unanswered, bulk_streak;
+    bool bulk, ending, disconnect_due, quieting, work_again;
     int end_err;
     char end_reason[512];
 };
