@@ -12,7 +12,13 @@
 #include <unistd.h>
 
 /* draft-ietf-sshm-ssh-agent */
-enum { AGENT_FAILURE = 5, AGENT_REQUEST_IDENTITIES = 11, AGENT_IDENTITIES_ANSWER = 12 };
+enum {
+    AGENT_FAILURE = 5,
+    AGENT_REQUEST_IDENTITIES = 11,
+    AGENT_IDENTITIES_ANSWER = 12,
+    AGENT_SIGN_REQUEST = 13,
+    AGENT_SIGN_RESPONSE = 14,
+};
 #define AGENT_MESSAGE_MAX (256u * 1024u)
 
 static const char *socket_path(const char *identity_agent) {
@@ -109,14 +115,17 @@ static int parse_keys(struct agent *agent, uint32_t len) {
     if (!reader_ok(&reader) || count > AGENT_KEYS_MAX)
         return ERR_UNSUPPORTED;
     agent->keys = calloc(count + 1, sizeof *agent->keys);
-    for (uint32_t i = 0; agent->keys && i < count; i++) {
+    agent->shown = calloc(count + 1, sizeof *agent->shown);
+    if (!agent->keys || !agent->shown)
+        return ERR_NOMEM;
+    for (uint32_t i = 0; i < count; i++) {
         struct bytes blob = reader_string(&reader), comment = reader_string(&reader);
         if (!reader_ok(&reader))
             return ERR_UNSUPPORTED;
         if (!key_fill(&agent->keys[agent->keys_count++], blob, comment))
             return ERR_NOMEM;
     }
-    return agent->keys ? 0 : ERR_NOMEM;
+    return 0;
 }
 
 static int list_keys(struct agent *agent) {
@@ -150,8 +159,10 @@ static bool answer_failure(int fd) {
 }
 
 static bool answer_identities(struct agent *agent) {
-    const struct agent_key *key = &agent->keys[atomic_load(&agent->shown)];
-    uint32_t cap = 4 + 1 + 4 + 4 + key->blob_len + 4;
+    unsigned count = atomic_load(&agent->shown_count);
+    uint32_t cap = 4 + 1 + 4;
+    for (unsigned i = 0; i < count; i++)
+        cap += 4 + agent->keys[agent->shown[i]].blob_len + 4;
     uint8_t *message = malloc(cap);
     if (!message)
         return answer_failure(agent->pair);
@@ -159,19 +170,36 @@ static bool answer_identities(struct agent *agent) {
     writer_init(&writer, message, cap);
     writer_u32(&writer, cap - 4);
     writer_u8(&writer, AGENT_IDENTITIES_ANSWER);
-    writer_u32(&writer, 1);
-    writer_string(&writer, key->blob, key->blob_len);
-    writer_text(&writer, "");
+    writer_u32(&writer, count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct agent_key *key = &agent->keys[agent->shown[i]];
+        writer_string(&writer, key->blob, key->blob_len);
+        writer_text(&writer, "");
+    }
     CHECK(writer_ok(&writer) && writer_len(&writer) == cap);
     bool ok = write_all(agent->pair, message, cap);
     free(message);
     return ok;
 }
 
+static void note_asked(struct agent *agent, const uint8_t *request, uint32_t len) {
+    struct reader reader;
+    reader_init(&reader, request + 5, len - 1);
+    struct bytes blob = reader_string(&reader);
+    for (unsigned i = 0; i < agent->keys_count; i++)
+        if (agent->keys[i].blob_len == blob.len && memcmp(agent->keys[i].blob, blob.at, blob.len) == 0)
+            atomic_store(&agent->asked, (int)i);
+}
+
 /* Passes a request on and the answer back. An agent that is gone becomes a refusal, else libssh would wait for ever. */
 static bool pass_on(struct agent *agent, const uint8_t *request, uint32_t len) {
     uint32_t answer_len;
+    bool sign = request[4] == AGENT_SIGN_REQUEST;
+    if (sign)
+        note_asked(agent, request, len);
     uint8_t *answer = write_all(agent->fd, request, 4 + (size_t)len) ? read_message(agent->fd, &answer_len) : NULL;
+    if (sign)
+        atomic_store(&agent->refused, !answer || answer[4] != AGENT_SIGN_RESPONSE);
     bool ok = answer ? write_all(agent->pair, answer, 4 + (size_t)answer_len) : answer_failure(agent->pair);
     free(answer);
     return ok;
@@ -213,9 +241,16 @@ int agent_attach(struct agent *agent, ssh_session ssh) {
     return err;
 }
 
-void agent_show(struct agent *agent, unsigned index) {
-    CHECK(index < agent->keys_count);
-    atomic_store(&agent->shown, index);
+void agent_show(struct agent *agent, const unsigned *indexes, unsigned count) {
+    CHECK(count <= agent->keys_count);
+    atomic_store(&agent->shown_count, 0);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK(indexes[i] < agent->keys_count);
+        agent->shown[i] = indexes[i];
+    }
+    atomic_store(&agent->asked, -1);
+    atomic_store(&agent->refused, false);
+    atomic_store(&agent->shown_count, count);
 }
 
 void agent_close(struct agent *agent) {
@@ -234,6 +269,7 @@ void agent_close(struct agent *agent) {
         free(agent->keys[i].comment);
     }
     free(agent->keys);
+    free(agent->shown);
     free(agent->answer);
     *agent = (struct agent){.fd = -1, .pair = -1};
 }

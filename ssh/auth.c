@@ -23,7 +23,8 @@ static void show_banner(struct auth *auth) {
     speaker_enter(speaker);
     char *banner = ssh_get_issue_banner(speaker->ssh);
     (void)!speaker_leave(speaker);
-    if (!banner || (auth->banner && strcmp(banner, auth->banner) == 0)) {
+    const char *shown_last = auth->secrets->banner;
+    if (!banner || (shown_last && strcmp(banner, shown_last) == 0)) {
         ssh_string_free_char(banner);
         return;
     }
@@ -35,8 +36,8 @@ static void show_banner(struct auth *auth) {
         line += len;
         line += *line == '\n';
     }
-    ssh_string_free_char(auth->banner);
-    auth->banner = banner;
+    secrets_note(&auth->secrets->banner, banner);
+    ssh_string_free_char(banner);
 }
 
 static void log_libssh_error(const struct auth *auth) {
@@ -179,6 +180,5 @@ int auth_run(struct client_link *link, struct secrets *secrets) {
                     link->address[0] ? "[" : "via proxy", link->address, link->address[0] ? "]" : "", auth.done_with);
     identities_free(&auth);
     agent_close(&auth.agent);
-    ssh_string_free_char(auth.banner);
     return err;
 }

@@ -62,9 +62,7 @@ static struct identity *find_agent_key(struct auth *auth, const char *base64) {
 
 static void add_file(struct auth *auth, const char *path) {
     struct stat file;
-    bool exists = stat(path, &file) == 0;
-    if (!exists && auth->options->identity_files_given)
-        log_info("Warning: identity file %s not accessible: %s.", path, strerror(errno));
+    bool usable = stat(path, &file) == 0 && S_ISREG(file.st_mode);
     struct identity *made = identity_add(
         auth, (struct identity){.path = path, .label = path, .public = import_file_key(path), .agent_index = -1});
     struct identity *same = find_agent_key(auth, made->base64);
@@ -72,7 +70,7 @@ static void add_file(struct auth *auth, const char *path) {
         same->path = same->label = path;
         made->skipped = true; /* the agent's entry stands for it */
     }
-    if (!exists || !S_ISREG(file.st_mode))
+    if (!usable)
         made->skipped = true;
 }
 

@@ -29,7 +29,6 @@ struct auth {
     unsigned allowed;      /* libssh's SSH_AUTH_METHOD_… bits of the server's last word */
     unsigned spent;        /* of enum auth_method */
     const char *done_with; /* the method that succeeded last */
-    char *banner;          /* shown last */
     unsigned password_tries, kbdint_tries;
     bool identities_read;
     struct identity *identities;

@@ -44,12 +44,47 @@ static int attach(struct auth *auth) {
     return err ? err : left;
 }
 
-static int try_agent(struct auth *auth, const struct identity *identity, enum auth_answer *answer) {
+static bool open_agent_key(const struct identity *identity) {
+    return identity->agent_index >= 0 && !identity->tried && !identity->skipped;
+}
+
+/* All keys of the agent that are left, in one call: libssh 0.10 leaks its list of keys whenever it asks for another.
+ * Only if the agent does not sign are there keys after that one which have not been offered. */
+static int offer_agent_keys(struct auth *auth, enum auth_answer *answer) {
+    unsigned indexes[AGENT_KEYS_MAX], count = 0;
+    for (unsigned i = 0; i < auth->identities_count; i++) {
+        if (!open_agent_key(&auth->identities[i]))
+            continue;
+        log_offer(&auth->identities[i]);
+        indexes[count++] = (unsigned)auth->identities[i].agent_index;
+    }
+    agent_show(&auth->agent, indexes, count);
+    return auth_call(auth, call_agent, NULL, answer);
+}
+
+/* *used is the key that was accepted, when one was. */
+static int try_agent(struct auth *auth, struct identity **used, enum auth_answer *answer) {
     int err = attach(auth);
+    if (!err)
+        err = offer_agent_keys(auth, answer);
     if (err)
         return err;
-    agent_show(&auth->agent, (unsigned)identity->agent_index);
-    return auth_call(auth, call_agent, NULL, answer);
+    int asked = agent_asked(&auth->agent);
+    bool up_to_asked = *answer != AUTH_DENIED || agent_refused(&auth->agent);
+    for (unsigned i = 0; i < auth->identities_count; i++) {
+        struct identity *identity = &auth->identities[i];
+        if (!open_agent_key(identity))
+            continue;
+        identity->tried = true;
+        if (identity->agent_index != asked)
+            continue;
+        *used = identity;
+        if (up_to_asked)
+            break;
+    }
+    if (agent_refused(&auth->agent) && *used)
+        log_info("the agent refused to sign with %s", (*used)->label);
+    return 0;
 }
 
 static int try_file(struct auth *auth, const struct identity *identity, enum auth_answer *answer) {
@@ -89,9 +124,13 @@ int auth_publickey(struct auth *auth, enum auth_answer *answer) {
         struct identity *identity = &auth->identities[i];
         if (identity->tried || identity->skipped)
             continue;
-        identity->tried = true;
-        log_offer(identity);
-        err = identity->agent_index >= 0 ? try_agent(auth, identity, answer) : try_file(auth, identity, answer);
+        if (identity->agent_index >= 0) {
+            err = try_agent(auth, &identity, answer);
+        } else {
+            identity->tried = true;
+            log_offer(identity);
+            err = try_file(auth, identity, answer);
+        }
         if (err || *answer == AUTH_DENIED)
             continue;
         identity->accepted = true;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,10 +47,17 @@ static int fail(struct client_link *link, int err, const char *format, ...) {
     return err;
 }
 
+/* The end of the stream, orderly or not: through a ProxyCommand the two cannot be told apart. */
+static int fail_ended(struct client_link *link, int err) {
+    if (link->made->proxy_pidfd >= 0)
+        return fail(link, ERR_CLOSED, "the ProxyCommand ended the connection to %s", link->where);
+    return fail(link, err, "Connection %s by %s", err == ERR_RESET ? "reset" : "closed", link->where);
+}
+
 static int fail_socket(struct client_link *link, int error) {
     int err = err_from_errno(error);
     if (err == ERR_RESET || err == ERR_CLOSED)
-        return fail(link, err, "Connection reset by %s", link->where);
+        return fail_ended(link, err);
     return fail(link, err == ERR_AGAIN ? ERR_SYSTEM : err, "%s: %s", link->where, strerror(error));
 }
 
@@ -79,9 +87,11 @@ static bool explain_mismatch(struct client_link *link, const char *text) {
 
 static int fail_transport(struct client_link *link, int err) {
     const struct transport *transport = &link->made->transport;
-    const char *said = link->made->speaker.reason;
     if (transport->disconnect_reason[0])
         return fail(link, ERR_CLOSED, "%s disconnected: %s", link->where, transport->disconnect_reason);
+    char said[1024];
+    const char *text = ssh_get_error(link->made->speaker.ssh);
+    log_safe(said, sizeof said, text, strlen(text));
     if (err != ERR_KEX || !said[0])
         return fail(link, err, "%s: %s", link->where, err_text(err));
     if (!explain_mismatch(link, said))
@@ -145,7 +155,7 @@ static int receive(struct client_link *link) {
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_socket(link, errno);
     if (n == 0)
-        return fail(link, ERR_CLOSED, "Connection closed by %s", link->where);
+        return fail_ended(link, ERR_CLOSED);
     link->in_len += (size_t)n;
     return 0;
 }

@@ -109,7 +109,7 @@ static int reach(struct client_link *link) {
     if (!options->proxy_command)
         return tcp_connect(options, link->deadline_ns, &link->made->fd, link->address, sizeof link->address);
     struct proxy proxy;
-    log_debug("executing proxy command: exec %s", options->proxy_command);
+    log_debug("executing proxy command: %s", options->proxy_command);
     int err = proxy_start(options->proxy_command, &proxy);
     link->made->fd = proxy.fd;
     link->made->proxy_pidfd = proxy.pidfd;

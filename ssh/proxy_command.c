@@ -82,7 +82,8 @@ int proxy_start(const char *command, struct proxy *proxy) {
     const char *shell = getenv("SHELL");
     int pair[2] = {-1, -1}, pipes[4] = {-1, -1, -1, -1};
     char *line = NULL;
-    int err = asprintf(&line, "exec %s", command) < 0 ? ERR_NOMEM : open_all(pair, pipes);
+    const char *exec = strncmp(command, "exec", 4) == 0 ? "" : "exec "; /* as ssh */
+    int err = asprintf(&line, "%s%s", exec, command) < 0 ? ERR_NOMEM : open_all(pair, pipes);
     if (err == 0)
         err = start(shell && *shell ? shell : "/bin/sh", line, pair, pipes, proxy);
     free(line);

@@ -44,6 +44,7 @@ void secrets_wipe(struct secrets *secrets) {
     secret_free(secrets->password);
     secrets_forget_answers(secrets);
     free(secrets->host_key);
+    free(secrets->banner);
     free(secrets->key_won);
     free(secrets);
 }

@@ -27,6 +27,7 @@ struct secrets {
     struct secrets_answer answers[SECRETS_ANSWERS_MAX];
     unsigned answers_count;
     char *host_key;       /* "type base64", accepted by the person or taken as new */
+    char *banner;         /* the server's, shown last: once is enough for all connections */
     unsigned methods_won; /* bits of enum auth_method: what got a connection in goes first on the next */
     char *key_won;        /* base64 of the public key that was accepted last */
 };
