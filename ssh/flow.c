@@ -319,7 +319,6 @@ void flow_send(struct flow *flow, struct slot *slot) {
 
 void flow_end(struct flow *flow) {
     flow->in = flow_half_step(flow->in, HALF_BEGIN);
-    flow->room_wanted = false;
     flow_check_eof(flow);
 }
 
@@ -381,6 +380,6 @@ void flow_validate(const struct flow *flow) {
         CHECK(flow->eof_received == (flow->out != FLOW_HALF_OPEN));
     }
     if (flow->phase >= FLOW_CLOSING)
-        CHECK(flow->queue.count == 0 && !list_linked(&flow->ready));
+        CHECK(flow->queue.count == 0 && !list_linked(&flow->ready) && flow->failures_due == 0);
     window_validate(&flow->window);
 }

@@ -7,6 +7,9 @@
 
 #define NO_NUMBER UINT32_MAX
 #define TABLE_START 16u
+_Static_assert(LIMIT_FLOWS_PER_SESSION % TABLE_START == 0 &&
+                   (LIMIT_FLOWS_PER_SESSION & (LIMIT_FLOWS_PER_SESSION - 1)) == 0,
+               "doubling ends at the limit");
 /* A host name is at most 255 bytes (RFC 1035); an address with a zone is shorter. Both fit a control packet well. */
 #define NAME_BYTES_MAX 255u
 
@@ -84,8 +87,6 @@ static int grow_table(struct mux *mux) {
     uint32_t old = mux->flows_size, size = old ? old * 2 : TABLE_START;
     if (old == LIMIT_FLOWS_PER_SESSION)
         return ERR_LIMIT;
-    if (size > LIMIT_FLOWS_PER_SESSION)
-        size = LIMIT_FLOWS_PER_SESSION;
     struct flow **flows = realloc(mux->flows, size * sizeof *flows);
     if (!flows)
         return ERR_NOMEM;

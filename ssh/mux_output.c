@@ -94,7 +94,6 @@ static void put_first(struct flow *flow, struct writer *writer, uint64_t now_ns)
         flow_touch(flow);
     } else if (flow->eof_due) {
         put_eof(flow, writer);
-        flow_touch(flow);
         flow_eof_sent(flow);
     } else {
         put_close(flow, writer);

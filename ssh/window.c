@@ -93,8 +93,6 @@ bool window_grant_due(const struct window *window) {
 }
 
 static void grow(struct window *window) {
-    if (window->unconsumed > window->target / 4)
-        return;
     uint32_t want = smaller(window->target, window->max - window->target);
     if (want == 0)
         return;

@@ -4,8 +4,8 @@
  *   target = granted, unused by the peer  +  received, not consumed  +  consumed, not granted again (owed)
  *
  * always and exactly: the peer never has more under way than target. It starts at LIMIT_WINDOW_START_BYTES and doubles,
- * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip
- * and the application keeps up (at most a quarter waits for it: a slow reader gets no bigger window).
+ * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
+ * What a slow application leaves unread is not granted again, so its window is never half used in a round trip.
  *
  * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
  * been sent before that message arrived, so the time between them is never less than a round trip, and is one where the

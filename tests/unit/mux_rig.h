@@ -12,6 +12,7 @@
 struct probe {
     struct flow flow;
     unsigned opened, refused, aborted, closed, eof, room;
+    unsigned chunks; /* calls of on_data */
     uint64_t received;
     uint32_t reason;
     char text[64];
@@ -45,6 +46,7 @@ static void probe_refused(struct flow *flow, uint32_t reason, const char *text) 
 }
 static void probe_data(struct flow *flow, uint8_t *data, uint32_t len) {
     (void)data;
+    probe_of(flow)->chunks++;
     probe_of(flow)->received += len;
 }
 static void probe_room(struct flow *flow) {
@@ -112,6 +114,7 @@ static inline void rig_deinit(struct rig *rig) {
     mux_shutdown(&rig->mux);
     mux_validate(&rig->mux);
     mux_deinit(&rig->mux);
+    memset(&rig->mux, 0xAA, sizeof rig->mux);
     cr_assert_eq(atomic_load(&rig->budget.used), 0);
     slot_pool_deinit(&rig->slots);
 }

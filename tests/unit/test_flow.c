@@ -319,6 +319,31 @@ Test(flow, abort_drops_everything_but_close) {
     rig_deinit(&rig);
 }
 
+/* Whatever is asked of a channel that is on its way out gets CLOSE for an answer. */
+Test(flow, no_answer_but_close) {
+    struct rig rig;
+    struct probe probe;
+    const enum flow_life lives[] = {LIFE_CLOSE_DUE, LIFE_CLOSE_ANSWER};
+    for (unsigned i = 0; i < 2; i++) {
+        reach(&rig, &probe, lives[i]);
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_REQUEST, "usb", probe.flow.id, "keepalive@openssh.com", 1), 0);
+        rig_expect(&rig, MSG_CHANNEL_CLOSE);
+        rig_expect_nothing(&rig);
+        rig_deinit(&rig);
+    }
+}
+
+Test(flow, the_peer_says_nothing_after_its_close) {
+    struct rig rig;
+    struct probe probe;
+    reach(&rig, &probe, LIFE_CLOSE_ANSWER);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EXTENDED_DATA, "uuz", probe.flow.id, 1u, 1u), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", probe.flow.id), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", probe.flow.id), ERR_PROTOCOL);
+    rig_deinit(&rig);
+}
+
 Test(flow, aborted_before_the_open_was_sent) {
     struct rig rig;
     struct probe probe;

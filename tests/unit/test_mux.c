@@ -263,6 +263,8 @@ Test(mux, room_after_a_spent_window) {
     cr_assert_eq(probe.room, 1);
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_WINDOW_ADJUST, "uu", flow->id, 1u), 0);
     cr_assert_eq(probe.room, 2, "nothing is waiting, and the peer may never give more");
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_WINDOW_ADJUST, "uu", flow->id, 1u), 0);
+    cr_assert_eq(probe.room, 2, "once for each time it was asked for");
     rig_deinit(&rig);
 }
 
@@ -277,6 +279,7 @@ Test(mux, own_window_to_the_byte) {
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 1u), ERR_PROTOCOL);
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EXTENDED_DATA, "uuz", flow->id, 1u, 1u), ERR_PROTOCOL);
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 0u), 0, "an empty packet needs no window");
+    cr_assert_eq(probe.chunks, LIMIT_WINDOW_START_BYTES / LIMIT_CHANNEL_PACKET_BYTES, "and is nobody's business");
     rig_expect_nothing(&rig);
     flow_consumed(flow, 100000);
     rig_expect_nothing(&rig);
