@@ -17,7 +17,6 @@
 #define PAIR_BYTES (1 << 20)
 /* A pump ends when libssh has nothing to do; this is only against one that never ends. */
 #define PUMP_ROUNDS_MAX 10000
-#define REKEY_INTERVAL_NS UINT64_C(1000000000)
 
 static const char ciphers[] = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com";
 
@@ -137,14 +136,9 @@ static int speaker_take(struct speaker *base, uint8_t *bytes, size_t cap) {
     }
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* libssh has no call for it. It starts a rekey by itself when it is about to send and the time of the last is longer
- * ago than the limit, provided that at least one packet has passed under the present keys: hence the second. */
+ * ago than the limit, provided that at least one packet has passed under the present keys: hence the second. The time
+ * of the last is noted only while there is a limit, so rekeys may follow one another at once. */
 static int provoke_rekey(ssh_session ssh) {
     uint32_t second = 1, never = 0;
     if (ssh_options_set(ssh, SSH_OPTIONS_REKEY_TIME, &second) != SSH_OK)
@@ -162,10 +156,6 @@ static int speaker_rekey(struct speaker *base) {
         return ERR_KEX;
     if (speaker->wire->kexing_in || speaker->wire->kexing_out)
         return 0;
-    uint64_t now = now_ns();
-    if (speaker->last_rekey_ns && now - speaker->last_rekey_ns < REKEY_INTERVAL_NS)
-        return ERR_AGAIN;
-    speaker->last_rekey_ns = now;
     speaker_enter(speaker);
     int r = provoke_rekey(speaker->ssh);
     int left = speaker_leave(speaker);

@@ -13,7 +13,6 @@ struct libssh_speaker {
     int pair[2];      /* [0] libssh's, [1] ours; both non-blocking */
     ino_t pair_inode; /* of [0], which some libssh versions close and some leave to us */
     struct wire *wire;
-    uint64_t last_rekey_ns;
     bool adopted;  /* libssh has taken its end */
     bool restless; /* fed or used since it was last pumped */
     bool talked;   /* its end may hold bytes for us */
