@@ -169,6 +169,38 @@ RIG_TEST(conn, an_empty_pool_makes_connections_wait_in_turn) {
     shard_deinit(&shard);
 }
 
+/* The woken connection goes away without having used the slot: the next in line must hear of it. */
+RIG_TEST(conn, a_wake_up_is_passed_on) {
+    enum { SLOTS = 4 };
+    struct slot *taken[SLOTS];
+    struct scene s;
+    struct app second;
+    struct peer second_peer = {0};
+    int fds[2];
+    scene_init(&s, backend, SLOTS);
+    for (unsigned i = 0; i < SLOTS; i++)
+        taken[i] = slot_take(&s.shard.slots);
+    rig_tcp_pair(fds);
+    app_init(&second, &s.shard, fds[0]);
+    second_peer.fd = fds[1];
+    peer_write(&s.peer, 10);
+    peer_write(&second_peer, 10);
+    conn_set_credit(&s.app.conn, 100);
+    RIG_UNTIL(&s.shard, list_linked(&s.app.conn.slot_waiter.node));
+    conn_set_credit(&second.conn, 100);
+    RIG_UNTIL(&s.shard, list_linked(&second.conn.slot_waiter.node));
+    slot_put(&s.shard.slots, taken[0]);
+    app_end(&s.app);
+    RIG_UNTIL(&s.shard, second.received == 10);
+    for (unsigned i = 1; i < SLOTS; i++)
+        slot_put(&s.shard.slots, taken[i]);
+    app_end(&second);
+    RIG_UNTIL(&s.shard, second.closed);
+    app_deinit(&second);
+    close(second_peer.fd);
+    scene_deinit(&s);
+}
+
 /* ---- writing ---- */
 
 RIG_TEST(conn, slices_and_copies_leave_in_order_and_then_fin) {

@@ -167,3 +167,27 @@ RIG_TEST(dial_addresses, all_silent_ends_at_the_deadline) {
     cr_assert(took_ns >= 85 * RIG_MS, "only %lu ns", (unsigned long)took_ns);
     shard_deinit(&shard);
 }
+
+/* Connected, but the owner has not been told yet. */
+static void cancel_when_connected(struct timer *timer) {
+    if (dial.fd >= 0 && dial.ended)
+        dial_cancel(&dial);
+    else
+        timer_arm(&shard.timers, timer, shard_now(&shard));
+}
+
+RIG_TEST(dial_addresses, a_cancel_in_the_last_moment_closes_the_winner) {
+    struct sockaddr_in addr;
+    struct timer timer = {.on_timer = cancel_when_connected};
+    char byte;
+    rig_init(&shard, backend, 4);
+    rig_turn(&shard, 0);
+    int listener = rig_listen(&addr);
+    add_address(ntohs(addr.sin_port));
+    timer_arm(&shard.timers, &timer, shard_now(&shard));
+    run(RIG_TIMEOUT_NS);
+    cr_assert(answer_err == ERR_CANCELED && answer_fd == -1);
+    int accepted = accept(listener, NULL, NULL);
+    cr_assert(accepted >= 0 && recv(accepted, &byte, 1, MSG_DONTWAIT) == 0, "the socket is still open");
+    shard_deinit(&shard);
+}
