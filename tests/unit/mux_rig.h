@@ -184,6 +184,11 @@ static inline void rig_expect_nothing(struct rig *rig) {
     cr_assert_not(mux_pending(&rig->mux));
 }
 
+static inline void rig_text(struct reader *reader, const char *expected) {
+    struct bytes text = reader_string(reader);
+    cr_assert(bytes_equal(text, expected), "expected %s, got %.*s", expected, (int)text.len, (const char *)text.at);
+}
+
 #define PEER_ID 77u
 #define PEER_WINDOW 100000u
 #define PEER_PACKET 30000u
@@ -198,10 +203,12 @@ static inline void rig_open_sent(struct rig *rig, struct probe *probe) {
     rig_open(rig, probe);
     rig_expect(rig, MSG_CHANNEL_OPEN);
 }
+static inline int rig_confirm(struct rig *rig, struct probe *probe) {
+    return rig_put(rig, MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", probe->flow.id, PEER_ID, PEER_WINDOW, PEER_PACKET);
+}
 static inline void rig_connect(struct rig *rig, struct probe *probe) {
     rig_open_sent(rig, probe);
-    cr_assert_eq(rig_put(rig, MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", probe->flow.id, PEER_ID, PEER_WINDOW, PEER_PACKET),
-                 0);
+    cr_assert_eq(rig_confirm(rig, probe), 0);
     cr_assert_eq(probe->opened, 1);
 }
 static inline int rig_ask(struct rig *rig, struct probe *probe) {
@@ -215,4 +222,32 @@ static inline void rig_send(struct rig *rig, struct probe *probe, uint32_t len) 
     memset(slot->data, 'x', len);
     slot->len = len;
     flow_send(&probe->flow, slot);
+}
+
+/* A new rig with a real flow in that state. */
+static inline void rig_reach(struct rig *rig, struct probe *probe, enum flow_life life) {
+    rig_init(rig);
+    switch (life) {
+    case LIFE_OPENING:
+    case LIFE_OPENING_ABORTED:
+        rig_open_sent(rig, probe);
+        if (life == LIFE_OPENING_ABORTED)
+            flow_abort(&probe->flow);
+        break;
+    case LIFE_ASKED:
+    case LIFE_REFUSING:
+        cr_assert_eq(rig_ask(rig, probe), 0);
+        if (life == LIFE_REFUSING)
+            flow_refuse(&probe->flow, OPEN_CONNECT_FAILED, "refused");
+        break;
+    default:
+        rig_connect(rig, probe);
+        if (life == LIFE_CLOSE_ANSWER || life == LIFE_CLOSED)
+            cr_assert_eq(rig_put(rig, MSG_CHANNEL_CLOSE, "u", probe->flow.id), 0);
+        if (life == LIFE_CLOSE_DUE || life == LIFE_CLOSE_SENT)
+            flow_abort(&probe->flow);
+        if (life == LIFE_CLOSE_SENT || life == LIFE_CLOSED)
+            rig_expect(rig, MSG_CHANNEL_CLOSE);
+    }
+    cr_assert_eq(probe->flow.life, life);
 }

@@ -1,5 +1,4 @@
-/* The life of a flow: the whole table, cell by cell, as written there and as the mux really behaves; then the order of
- * messages. */
+/* The life of a flow: the whole table, cell by cell, as written there and as the mux really behaves. */
 #include "mux_rig.h"
 #include <signal.h>
 
@@ -69,40 +68,12 @@ Test(flow, half_table) {
     cr_assert_eq(flow_half_step(e, HALF_FINISH), e);
 }
 
-/* Brings a real flow into a state. */
-static void reach(struct rig *rig, struct probe *probe, enum flow_life life) {
-    rig_init(rig);
-    switch (life) {
-    case LIFE_OPENING:
-    case LIFE_OPENING_ABORTED:
-        rig_open_sent(rig, probe);
-        if (life == LIFE_OPENING_ABORTED)
-            flow_abort(&probe->flow);
-        break;
-    case LIFE_ASKED:
-    case LIFE_REFUSING:
-        cr_assert_eq(rig_ask(rig, probe), 0);
-        if (life == LIFE_REFUSING)
-            flow_refuse(&probe->flow, OPEN_CONNECT_FAILED, "refused");
-        break;
-    default:
-        rig_connect(rig, probe);
-        if (life == LIFE_CLOSE_ANSWER || life == LIFE_CLOSED)
-            cr_assert_eq(rig_put(rig, MSG_CHANNEL_CLOSE, "u", probe->flow.id), 0);
-        if (life == LIFE_CLOSE_DUE || life == LIFE_CLOSE_SENT)
-            flow_abort(&probe->flow);
-        if (life == LIFE_CLOSE_SENT || life == LIFE_CLOSED)
-            rig_expect(rig, MSG_CHANNEL_CLOSE);
-    }
-    cr_assert_eq(probe->flow.life, life);
-}
-
 /* Makes the event happen as it does in life. */
 static int fire(struct rig *rig, struct probe *probe, enum flow_event event) {
     struct flow *flow = &probe->flow;
     switch (event) {
     case EVENT_CONFIRMED:
-        return rig_put(rig, MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", flow->id, PEER_ID, PEER_WINDOW, PEER_PACKET);
+        return rig_confirm(rig, probe);
     case EVENT_REFUSED:
         return rig_put(rig, MSG_CHANNEL_OPEN_FAILURE, "uuss", flow->id, 2u, "no", "");
     case EVENT_CONFIRM:
@@ -139,7 +110,7 @@ static void walk_cell(enum flow_life life, enum flow_event event) {
     const char *cell = expected[life][event];
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, life);
+    rig_reach(&rig, &probe, life);
     struct probe before = probe;
     int result = fire(&rig, &probe, event);
     bool bad = strcmp(cell, "bad") == 0;
@@ -172,32 +143,32 @@ Test(flow, whole_table_on_real_flows) {
 Test(flow, confirming_an_open_flow_is_our_bug, .signal = SIGABRT) {
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
+    rig_reach(&rig, &probe, LIFE_OPEN);
     flow_confirm(&probe.flow);
 }
 Test(flow, refusing_an_open_flow_is_our_bug, .signal = SIGABRT) {
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
+    rig_reach(&rig, &probe, LIFE_OPEN);
     flow_refuse(&probe.flow, 1, "");
 }
 Test(flow, drained_before_eof_is_our_bug, .signal = SIGABRT) {
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
+    rig_reach(&rig, &probe, LIFE_OPEN);
     flow_drained(&probe.flow);
 }
 Test(flow, sending_after_end_is_our_bug, .signal = SIGABRT) {
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
+    rig_reach(&rig, &probe, LIFE_OPEN);
     flow_end(&probe.flow);
     rig_send(&rig, &probe, 1);
 }
 Test(flow, sending_more_than_the_window_is_our_bug, .signal = SIGABRT) {
     struct rig rig;
     struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
+    rig_reach(&rig, &probe, LIFE_OPEN);
     probe.flow.peer_window = 5;
     rig_send(&rig, &probe, 6);
 }
@@ -208,7 +179,7 @@ Test(flow, closed_flows_take_every_call) {
     for (unsigned i = 0; i < 4; i++) {
         struct rig rig;
         struct probe probe;
-        reach(&rig, &probe, lives[i]);
+        rig_reach(&rig, &probe, lives[i]);
         cr_assert_eq(flow_room(&probe.flow), 0);
         rig_send(&rig, &probe, 10);
         cr_assert_eq(rig.slots.free_count, rig.slots.count, "the slot went straight back");
@@ -223,196 +194,4 @@ Test(flow, closed_flows_take_every_call) {
         flow_abort(&probe.flow); /* the mux is gone; the owner may still not have heard of its socket's end */
         flow_end(&probe.flow);
     }
-}
-
-/* Both ends' EOF in either order, and our CLOSE only after both. */
-Test(flow, half_close_peer_first) {
-    struct rig rig;
-    struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
-    struct flow *flow = &probe.flow;
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
-    cr_assert_eq(probe.eof, 1);
-    cr_assert_eq(flow->out, FLOW_HALF_DRAINING);
-    flow_drained(flow);
-    rig_expect_nothing(&rig);
-    rig_send(&rig, &probe, 100); /* our half still lives */
-    flow_end(flow);
-    flow_end(flow);
-    rig_expect(&rig, MSG_CHANNEL_DATA);
-    rig_expect(&rig, MSG_CHANNEL_EOF);
-    rig_expect(&rig, MSG_CHANNEL_CLOSE);
-    rig_expect_nothing(&rig);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", flow->id), 0);
-    cr_assert_eq(probe.closed, 1);
-    cr_assert_eq(probe.aborted, 0);
-    rig_deinit(&rig);
-}
-
-Test(flow, half_close_app_first) {
-    struct rig rig;
-    struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
-    struct flow *flow = &probe.flow;
-    rig_send(&rig, &probe, 1);
-    rig_send(&rig, &probe, PEER_PACKET);
-    flow_end(flow);
-    cr_assert_eq(flow_room(flow), 0);
-    rig_expect(&rig, MSG_CHANNEL_DATA);
-    rig_expect(&rig, MSG_CHANNEL_DATA);
-    rig_expect(&rig, MSG_CHANNEL_EOF);
-    rig_expect_nothing(&rig);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 500u), 0);
-    cr_assert_eq(probe.received, 500);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
-    rig_expect_nothing(&rig);
-    flow_consumed(flow, 500);
-    flow_drained(flow);
-    rig_expect(&rig, MSG_CHANNEL_CLOSE);
-    rig_deinit(&rig);
-}
-
-/* The peer has closed after its EOF: what it sent is whole, so nobody is told of an abort. */
-Test(flow, close_after_eof_is_no_abort) {
-    struct rig rig;
-    struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
-    rig_send(&rig, &probe, 100);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 500u), 0);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", probe.flow.id), 0);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", probe.flow.id), 0);
-    rig_expect(&rig, MSG_CHANNEL_CLOSE); /* and not the data that was queued */
-    rig_expect_nothing(&rig);
-    cr_assert_eq(probe.aborted, 0);
-    cr_assert_eq(probe.closed, 1);
-    cr_assert_eq(rig.slots.free_count, rig.slots.count);
-    flow_consumed(&probe.flow, 500);
-    rig_deinit(&rig);
-}
-
-Test(flow, abort_drops_everything_but_close) {
-    struct rig rig;
-    struct probe probe;
-    reach(&rig, &probe, LIFE_OPEN);
-    struct flow *flow = &probe.flow;
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_REQUEST, "usb", flow->id, "keepalive@openssh.com", 1), 0);
-    for (uint32_t i = 0; i < 20; i++)
-        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, LIMIT_CHANNEL_PACKET_BYTES), 0);
-    flow_consumed(flow, 20 * LIMIT_CHANNEL_PACKET_BYTES);
-    cr_assert(flow->adjust_due);
-    rig_send(&rig, &probe, 100);
-    flow_abort(flow);
-    mux_validate(&rig.mux);
-    cr_assert_eq(rig.slots.free_count, rig.slots.count);
-    rig_expect(&rig, MSG_CHANNEL_CLOSE);
-    rig_expect_nothing(&rig);
-    /* What crossed with our CLOSE is counted and dropped. */
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 1000u), 0);
-    cr_assert_eq(probe.received, 20 * LIMIT_CHANNEL_PACKET_BYTES);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_WINDOW_ADJUST, "uu", flow->id, 1000u), 0);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", flow->id), 0);
-    cr_assert_eq(probe.eof, 0);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, 1u), ERR_PROTOCOL, "data after EOF");
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", flow->id), 0);
-    cr_assert_eq(probe.closed, 1);
-    cr_assert_eq(probe.aborted, 0);
-    rig_deinit(&rig);
-}
-
-/* Whatever is asked of a channel that is on its way out gets CLOSE for an answer. */
-Test(flow, no_answer_but_close) {
-    struct rig rig;
-    struct probe probe;
-    const enum flow_life lives[] = {LIFE_CLOSE_DUE, LIFE_CLOSE_ANSWER};
-    for (unsigned i = 0; i < 2; i++) {
-        reach(&rig, &probe, lives[i]);
-        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_REQUEST, "usb", probe.flow.id, "keepalive@openssh.com", 1), 0);
-        rig_expect(&rig, MSG_CHANNEL_CLOSE);
-        rig_expect_nothing(&rig);
-        rig_deinit(&rig);
-    }
-}
-
-Test(flow, the_peer_says_nothing_after_its_close) {
-    struct rig rig;
-    struct probe probe;
-    reach(&rig, &probe, LIFE_CLOSE_ANSWER);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EXTENDED_DATA, "uuz", probe.flow.id, 1u, 1u), ERR_PROTOCOL);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_EOF, "u", probe.flow.id), ERR_PROTOCOL);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", probe.flow.id), ERR_PROTOCOL);
-    rig_deinit(&rig);
-}
-
-Test(flow, aborted_before_the_open_was_sent) {
-    struct rig rig;
-    struct probe probe;
-    rig_init(&rig);
-    rig_open(&rig, &probe);
-    flow_abort(&probe.flow);
-    cr_assert_eq(probe.closed, 0, "never from within flow_abort");
-    rig_expect_nothing(&rig);
-    rig_expect_nothing(&rig);
-    cr_assert_eq(probe.closed, 1);
-    cr_assert_eq(probe.refused, 0);
-    cr_assert_eq(rig.mux.flows_count, 0);
-    rig_deinit(&rig);
-}
-
-Test(flow, ended_while_opening) {
-    struct rig rig;
-    struct probe probe;
-    rig_init(&rig);
-    rig_open_sent(&rig, &probe);
-    flow_end(&probe.flow);
-    rig_expect_nothing(&rig);
-    cr_assert_eq(fire(&rig, &probe, EVENT_CONFIRMED), 0);
-    rig_expect(&rig, MSG_CHANNEL_EOF);
-    rig_expect_nothing(&rig);
-    rig_deinit(&rig);
-}
-
-/* An answered flow may send at once; the confirmation still goes first, and an end or abort right behind it. */
-Test(flow, confirmation_before_anything) {
-    struct rig rig;
-    struct probe probe;
-    rig_init(&rig);
-    cr_assert_eq(rig_ask(&rig, &probe), 0);
-    flow_confirm(&probe.flow);
-    rig_send(&rig, &probe, 10);
-    flow_end(&probe.flow);
-    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
-    rig_expect(&rig, MSG_CHANNEL_DATA);
-    rig_expect(&rig, MSG_CHANNEL_EOF);
-    rig_expect_nothing(&rig);
-    rig_deinit(&rig);
-
-    rig_init(&rig);
-    cr_assert_eq(rig_ask(&rig, &probe), 0);
-    flow_confirm(&probe.flow);
-    rig_send(&rig, &probe, 10);
-    flow_abort(&probe.flow);
-    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
-    rig_expect(&rig, MSG_CHANNEL_CLOSE);
-    rig_expect_nothing(&rig);
-    rig_deinit(&rig);
-}
-
-Test(flow, a_channel_unknown_to_the_peer_cannot_be_spoken_to) {
-    struct rig rig;
-    struct probe probe;
-    rig_init(&rig);
-    cr_assert_eq(rig_ask(&rig, &probe), 0);
-    cr_assert_eq(fire(&rig, &probe, EVENT_CLOSE), ERR_PROTOCOL);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
-    flow_confirm(&probe.flow);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), ERR_PROTOCOL);
-    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", probe.flow.id, 1u), 0);
-    rig_deinit(&rig);
-
-    rig_init(&rig);
-    rig_open(&rig, &probe);
-    cr_assert_eq(fire(&rig, &probe, EVENT_CONFIRMED), ERR_PROTOCOL, "our CHANNEL_OPEN is not even out");
-    rig_deinit(&rig);
 }
