@@ -379,5 +379,5 @@ static void conversation(uint64_t *seed) {
 }
 
 Test(mux_model, conversations, .fini = seed_report) {
-    seed_each(2500, conversation);
+    seed_each(2000, conversation);
 }
