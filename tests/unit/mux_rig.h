@@ -114,7 +114,6 @@ static inline void rig_deinit(struct rig *rig) {
     mux_shutdown(&rig->mux);
     mux_validate(&rig->mux);
     mux_deinit(&rig->mux);
-    memset(&rig->mux, 0xAA, sizeof rig->mux);
     cr_assert_eq(atomic_load(&rig->budget.used), 0);
     slot_pool_deinit(&rig->slots);
 }
