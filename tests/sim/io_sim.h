@@ -52,10 +52,15 @@ void io_sim_fail_accept(struct sim_world *world, int fd, int error_number);
 void io_sim_reset(struct sim_world *world, int fd);
 /* Nothing is received or sent on this end before until_ns. */
 void io_sim_stall(struct sim_world *world, int fd, uint64_t until_ns);
+/* SO_RCVLOWAT: a receive waits for so many bytes, or for the end. */
+void io_sim_receive_low(struct sim_world *world, int fd, uint32_t bytes);
+/* Flips one bit of what is on its way to this end, or waits there to be received. False: nothing is. */
+bool io_sim_corrupt(struct sim_world *world, int fd);
 unsigned io_sim_open_count(const struct sim_world *world);
 
 /* An end that the test plays itself, without ops: bytes, 0 (read: end of file), -EAGAIN or -errno. Moves all that it
  * can. */
+int io_sim_accept(struct sim_world *world, int fd); /* of a listener; -1: nobody is there */
 int32_t io_sim_write(struct sim_world *world, int fd, const void *data, uint32_t len);
 int32_t io_sim_read(struct sim_world *world, int fd, void *data, uint32_t cap);
 void io_sim_finish(struct sim_world *world, int fd); /* shutdown(SHUT_WR) */

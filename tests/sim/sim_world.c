@@ -135,8 +135,13 @@ static void stream_arrive(struct sim_world *world, struct sim_stream *in) {
 }
 
 static uint64_t stream_put(struct sim_world *world, struct sim_stream *in, const uint8_t *data, uint64_t len) {
-    for (uint64_t i = 0; i < len; i++)
-        in->bytes[(in->head + i) % world->options.capacity] = data[i];
+    uint64_t at = in->head % world->options.capacity, first = world->options.capacity - at;
+    if (first > len)
+        first = len;
+    if (len > 0) {
+        memcpy(in->bytes + at, data, first);
+        memcpy(in->bytes, data + first, len - first);
+    }
     in->head += len;
     return len;
 }
@@ -163,11 +168,22 @@ int32_t end_send(struct sim_world *world, struct sim_end *end, const struct iove
     return (int32_t)sent;
 }
 
+/* SO_RCVLOWAT: what is there counts only from so many bytes on. A buffer that cannot hold them is full earlier. */
+static uint64_t receive_low(const struct sim_world *world, const struct sim_end *end) {
+    uint64_t most = world->options.capacity / 2;
+    return end->receive_low == 0 ? 1 : end->receive_low < most ? end->receive_low : most;
+}
+
+/* No more will come: what is there counts, little as it may be. */
+static bool end_over(const struct sim_end *end) {
+    return end->dead || end->in.fin_ns != SIM_NEVER;
+}
+
 int32_t end_receivable(struct sim_world *world, struct sim_end *end) {
     end_settle(world, end);
     if (end_stalled(world, end))
         return -EAGAIN;
-    if (end->in.visible > end->in.tail)
+    if (end->in.visible - end->in.tail >= receive_low(world, end) || (end->in.visible > end->in.tail && end_over(end)))
         return (int32_t)(end->in.visible - end->in.tail);
     if (end->error)
         return end_take_error(end);
@@ -175,8 +191,11 @@ int32_t end_receivable(struct sim_world *world, struct sim_end *end) {
 }
 
 void end_take(struct sim_world *world, struct sim_end *end, uint8_t *data, uint64_t len) {
-    for (uint64_t i = 0; i < len; i++)
-        data[i] = end->in.bytes[(end->in.tail + i) % world->options.capacity];
+    uint64_t at = end->in.tail % world->options.capacity, first = world->options.capacity - at;
+    if (first > len)
+        first = len;
+    memcpy(data, end->in.bytes + at, first);
+    memcpy(data + first, end->in.bytes, len - first);
     end->in.tail += len;
 }
 
@@ -274,11 +293,36 @@ void io_sim_stall(struct sim_world *world, int fd, uint64_t until_ns) {
     end_of(world, fd)->stall_ns = until_ns;
 }
 
+void io_sim_receive_low(struct sim_world *world, int fd, uint32_t bytes) {
+    end_of(world, fd)->receive_low = bytes;
+    world->activity++;
+}
+
+bool io_sim_corrupt(struct sim_world *world, int fd) {
+    struct sim_stream *in = &end_of(world, fd)->in;
+    if (in->head == in->tail)
+        return false;
+    uint64_t at = in->tail + sim_random(world, in->head - in->tail);
+    in->bytes[at % world->options.capacity] ^= (uint8_t)(1u << sim_random(world, 8));
+    return true;
+}
+
 unsigned io_sim_open_count(const struct sim_world *world) {
     unsigned count = 0;
     for (unsigned i = 0; i < world->ends_count; i++)
         count += world->ends[i]->open;
     return count;
+}
+
+int io_sim_accept(struct sim_world *world, int fd) {
+    struct sim_end *end = end_of(world, fd);
+    if (end->backlog_count == 0 || end->backlog[0].at_ns > world->now_ns)
+        return -1;
+    int accepted = end->backlog[0].fd;
+    end->backlog_count--;
+    memmove(end->backlog, end->backlog + 1, end->backlog_count * sizeof end->backlog[0]);
+    world->activity++;
+    return accepted;
 }
 
 int32_t io_sim_write(struct sim_world *world, int fd, const void *data, uint32_t len) {

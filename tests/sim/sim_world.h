@@ -25,6 +25,7 @@ struct sim_end {
     struct sim_end *peer; /* stays, closed or not */
     struct sim_stream in;
     uint64_t reset_ns, stall_ns, connect_ns;
+    uint32_t receive_low;
     uint16_t port;
     int accept_error;
     struct {

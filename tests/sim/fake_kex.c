@@ -1,0 +1,225 @@
+#include "tests/sim/fake_kex.h"
+#include "engine/check.h"
+#include "ssh/codec.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MSG_IGNORE = 2,
+    MSG_UNIMPLEMENTED = 3,
+    MSG_KEXINIT = 20,
+    MSG_NEWKEYS = 21,
+    MSG_KEX_INIT = 30,
+    MSG_KEX_REPLY = 31,
+    MSG_UNKNOWN = 70
+};
+
+static struct fake_kex *fake_of(struct speaker *speaker) {
+    return (struct fake_kex *)(void *)speaker;
+}
+
+/* splitmix64 */
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static void bytes_add(struct fake_bytes *bytes, const void *data, size_t len) {
+    if (bytes->len + len > bytes->cap) {
+        bytes->cap = (bytes->len + len) * 2;
+        bytes->at = realloc(bytes->at, bytes->cap);
+        CHECK(bytes->at);
+    }
+    memcpy(bytes->at + bytes->len, data, len);
+    bytes->len += len;
+}
+
+static void bytes_drop(struct fake_bytes *bytes, size_t len) {
+    memmove(bytes->at, bytes->at + len, bytes->len - len);
+    bytes->len -= len;
+}
+
+/* libssh's framing: padded to 8, a tag of zeros once it is past its NEWKEYS. */
+static void say(struct fake_kex *fake, const uint8_t *payload, uint32_t len) {
+    static const uint8_t tail[32 + AEAD_TAG_BYTES];
+    uint32_t padding = 8 - (5 + len) % 8;
+    if (padding < 4)
+        padding += 8;
+    uint8_t header[5];
+    codec_put_u32(header, 1 + len + padding);
+    header[4] = (uint8_t)padding;
+    bytes_add(&fake->out, header, sizeof header);
+    bytes_add(&fake->out, payload, len);
+    bytes_add(&fake->out, tail, padding + (fake->out_tagged ? AEAD_TAG_BYTES : 0));
+}
+
+static void say_filled(struct fake_kex *fake, uint8_t type, uint32_t len) {
+    uint8_t payload[512];
+    memset(payload, (int)len, len);
+    payload[0] = type;
+    say(fake, payload, len);
+}
+
+static void say_kexinit(struct fake_kex *fake) {
+    const char *list = !fake->offers_strict ? "curve25519-sha256"
+                       : fake->is_client    ? "curve25519-sha256,kex-strict-c-v00@openssh.com"
+                                            : "kex-strict-s-v00@openssh.com,curve25519-sha256";
+    uint8_t payload[256] = {MSG_KEXINIT};
+    uint32_t len = (uint32_t)strlen(list);
+    if (fake->kexinit_said)
+        return;
+    fake->kexinit_said = true;
+    codec_put_u32(payload + 17, len);
+    memcpy(payload + 21, list, len);
+    say(fake, payload, 21 + len + 9 * 4 + 5);
+}
+
+static void give_key(struct fake_kex *fake, enum wire_direction direction) {
+    static const enum aead_kind kinds[] = {AEAD_AES128_GCM, AEAD_AES256_GCM, AEAD_CHACHA20_POLY1305};
+    bool from_client = (direction == WIRE_OUT) == fake->is_client;
+    uint64_t state = fake->seed + fake->epochs * 2 + from_client;
+    uint8_t key[AEAD_KEY_MAX], iv[AEAD_IV_BYTES];
+    enum aead_kind kind = kinds[next_random(&state) % 3];
+    for (unsigned i = 0; i < sizeof key; i++)
+        key[i] = (uint8_t)next_random(&state);
+    for (unsigned i = 0; i < sizeof iv; i++)
+        iv[i] = (uint8_t)next_random(&state);
+    CHECK(wire_key(fake->wire, direction, kind, key, iv) == 0);
+}
+
+static void say_newkeys(struct fake_kex *fake) {
+    say_filled(fake, MSG_NEWKEYS, 1);
+    fake->out_tagged = true;
+    fake->kexinit_said = false;
+    give_key(fake, WIRE_IN);
+    give_key(fake, WIRE_OUT);
+    fake->epochs++;
+}
+
+static void hear_packet(struct fake_kex *fake, uint8_t type) {
+    switch (type) {
+    case MSG_KEXINIT:
+        say_kexinit(fake);
+        if (fake->is_client)
+            say_filled(fake, MSG_KEX_INIT, 37);
+        break;
+    case MSG_KEX_INIT:
+        say_filled(fake, MSG_KEX_REPLY, 200);
+        say_newkeys(fake);
+        break;
+    case MSG_KEX_REPLY:
+        say_newkeys(fake);
+        break;
+    case MSG_NEWKEYS:
+        fake->in_tagged = true;
+        break;
+    case MSG_UNKNOWN:
+        say_filled(fake, MSG_UNIMPLEMENTED, 5);
+        break;
+    case MSG_UNIMPLEMENTED:
+        fake->answered++;
+        break;
+    default:
+        CHECK(type < 80);
+        break;
+    }
+}
+
+/* The bytes of the first line or packet when it is whole, else 0. */
+static size_t hear_one(struct fake_kex *fake) {
+    const struct fake_bytes *in = &fake->in;
+    if (!fake->version_seen) {
+        const uint8_t *end = in->len ? memchr(in->at, '\n', in->len) : NULL;
+        if (!end)
+            return 0;
+        size_t line = (size_t)(end + 1 - in->at);
+        fake->version_seen = true;
+        if (fake->is_client)
+            say_kexinit(fake);
+        return line;
+    }
+    size_t tag = fake->in_tagged ? AEAD_TAG_BYTES : 0;
+    if (in->len < 5 || in->len < 4 + codec_get_u32(in->at) + tag)
+        return 0;
+    size_t len = 4 + codec_get_u32(in->at);
+    for (size_t i = 0; i < tag; i++)
+        CHECK(in->at[len + i] == 0);
+    hear_packet(fake, in->at[5]);
+    return len + tag;
+}
+
+static int fake_feed(struct speaker *speaker, const uint8_t *bytes, size_t len) {
+    bytes_add(&fake_of(speaker)->in, bytes, len);
+    return 0;
+}
+
+static int fake_pump(struct speaker *speaker) {
+    struct fake_kex *fake = fake_of(speaker);
+    size_t n;
+    while ((n = hear_one(fake)) > 0)
+        bytes_drop(&fake->in, n);
+    return 0;
+}
+
+/* Packets come in pieces. */
+static int fake_take(struct speaker *speaker, uint8_t *bytes, size_t cap) {
+    struct fake_kex *fake = fake_of(speaker);
+    size_t most = next_random(&fake->random) % 2 ? 500 : cap;
+    size_t n = 1 + next_random(&fake->random) % most;
+    if (n > cap)
+        n = cap;
+    if (n > fake->out.len)
+        n = fake->out.len;
+    if (n > 0) {
+        memcpy(bytes, fake->out.at, n);
+        bytes_drop(&fake->out, n);
+    }
+    return (int)n;
+}
+
+static bool exchanging(const struct fake_kex *fake) {
+    return fake->kexinit_said || fake->wire->kexing_in || fake->wire->kexing_out;
+}
+
+static int fake_rekey(struct speaker *speaker) {
+    struct fake_kex *fake = fake_of(speaker);
+    if (exchanging(fake))
+        return 0;
+    if (next_random(&fake->random) % 4 == 0)
+        return ERR_AGAIN;
+    say_kexinit(fake);
+    return 0;
+}
+
+void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, bool offers_strict, uint64_t seed) {
+    static const struct speaker_ops ops = {fake_feed, fake_pump, fake_take, fake_rekey};
+    const char *version = is_client ? "SSH-2.0-simulated_client\r\n" : "SSH-2.0-simulated_server\r\n";
+    *fake = (struct fake_kex){.base.ops = &ops,
+                              .wire = wire,
+                              .seed = seed * UINT64_C(0x9e3779b97f4a7c15),
+                              .random = seed + is_client,
+                              .is_client = is_client,
+                              .offers_strict = offers_strict};
+    bytes_add(&fake->out, version, strlen(version));
+    if (!is_client)
+        say_kexinit(fake);
+}
+
+void fake_kex_deinit(struct fake_kex *fake) {
+    free(fake->in.at);
+    free(fake->out.at);
+}
+
+bool fake_kex_settled(const struct fake_kex *fake) {
+    return fake->epochs > 0 && !exchanging(fake) && fake->in.len == 0 && fake->out.len == 0;
+}
+
+void fake_kex_chatter(struct fake_kex *fake, unsigned count, bool wants_answer) {
+    if (fake->epochs == 0 || exchanging(fake))
+        return;
+    for (unsigned i = 0; i < count; i++)
+        say_filled(fake, wants_answer ? MSG_UNKNOWN : MSG_IGNORE, 5 + (i + count) % 300);
+    fake->asked += wants_answer ? count : 0;
+}
