@@ -69,8 +69,9 @@ static void dial_attempt(struct dial *dial) {
     dial_fail(dial);
 }
 
+/* It may be connected already: a plain close would look to the target like an application that had nothing to say. */
 static void dial_drop_socket(struct dial *dial) {
-    io_close(dial->shard->io, dial->fd, IO_CLOSE);
+    io_close(dial->shard->io, dial->fd, IO_CLOSE_RESET);
     dial->fd = -1;
 }
 
