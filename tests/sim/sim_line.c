@@ -1,7 +1,10 @@
 #include "tests/sim/sim_line.h"
+#include "engine/check.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define NEVER UINT64_MAX
 #define MS UINT64_C(1000000)
@@ -10,9 +13,16 @@ static uint64_t roll(struct line *line, uint64_t below) {
     return sim_random(line->world, below);
 }
 
-static uint8_t keyed(uint64_t key, uint64_t position) {
-    uint64_t word = (key ^ position >> 3) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint8_t)((word ^ word >> 29) >> 8 * (position & 7));
+/* As random as it takes to notice a byte at the wrong place. */
+static uint8_t *draw_stream(struct line *line, uint64_t total) {
+    uint64_t words = total / 8 + 1, *stream = malloc(words * sizeof *stream);
+    uint64_t key = roll(line, NEVER);
+    CHECK(stream);
+    for (uint64_t i = 0; i < words; i++) {
+        uint64_t word = (key ^ i) * UINT64_C(0x9e3779b97f4a7c15);
+        stream[i] = word ^ word >> 29;
+    }
+    return (uint8_t *)stream;
 }
 
 static void blame(struct line *line, const struct app *app, const char *what) {
@@ -40,8 +50,9 @@ static uint64_t draw_total(struct line *line) {
 }
 
 static void app_init(struct app *app, struct line *line, struct app *other) {
-    *app = (struct app){.line = line, .other = other, .fd = -1, .key = roll(line, UINT64_MAX), .abort_at = NEVER};
+    *app = (struct app){.line = line, .other = other, .fd = -1, .abort_at = NEVER};
     app->total = draw_total(line);
+    app->stream = draw_stream(line, app->total);
     app->chunk = app->total < 2000 && roll(line, 2) ? 1 + (uint32_t)roll(line, 30) : 1 + (uint32_t)roll(line, 60000);
     app->stall_percent = roll(line, 3) ? 0 : (uint8_t)roll(line, 30);
     app->stall_max_ns = roll(line, 4) ? 20 * MS : 2500 * MS;
@@ -92,9 +103,8 @@ static void check_bytes(struct app *app, const uint8_t *data, uint32_t len) {
     const struct app *from = app->other;
     if (app->received + len > from->sent)
         return blame(app->line, app, "more bytes than were sent");
-    for (uint32_t i = 0; i < len; i++)
-        if (data[i] != keyed(from->key, app->received + i))
-            return blame(app->line, app, "wrong byte");
+    if (memcmp(data, from->stream + app->received, len) != 0)
+        blame(app->line, app, "wrong byte");
 }
 
 static bool app_read(struct app *app) {
@@ -122,7 +132,6 @@ static bool app_read(struct app *app) {
 }
 
 static bool app_write(struct app *app) {
-    static uint8_t data[65536];
     struct sim_world *world = app->line->world;
     if (app->finished || sim_world_now(world) < app->write_from_ns)
         return false;
@@ -136,9 +145,7 @@ static bool app_write(struct app *app) {
     uint32_t len = draw_chunk(app);
     if (len > app->total - app->sent)
         len = (uint32_t)(app->total - app->sent);
-    for (uint32_t i = 0; i < len; i++)
-        data[i] = keyed(app->key, app->sent + i);
-    int32_t n = io_sim_write(world, app->fd, data, len);
+    int32_t n = io_sim_write(world, app->fd, app->stream + app->sent, len);
     if (n == -EAGAIN)
         return false;
     if (n < 0) {
@@ -215,6 +222,8 @@ void line_judge(struct line *line) {
 }
 
 void line_close(struct line *line) {
+    free(line->near.stream);
+    free(line->far.stream);
     if (line->listener >= 0)
         io_sim_close(line->world, line->listener, IO_CLOSE);
     line->listener = -1;

@@ -14,7 +14,8 @@ struct app {
     struct line *line;
     struct app *other;
     int fd; /* -1: not there yet, or gone */
-    uint64_t key, total, sent, received;
+    uint8_t *stream;
+    uint64_t total, sent, received;
     uint64_t abort_at;                    /* bytes in both directions after which it breaks off; UINT64_MAX: never */
     uint64_t read_from_ns, write_from_ns; /* until then it does nothing */
     uint32_t chunk;
@@ -48,5 +49,5 @@ uint64_t line_wakes_ns(const struct line *line);
 bool line_over(const struct line *line); /* both apps have gone and every relay was told */
 /* Over: was it what it should have been? Sets fault. */
 void line_judge(struct line *line);
-void line_close(struct line *line); /* the listener */
+void line_close(struct line *line); /* the listener, the streams */
 void line_print(const struct line *line);
