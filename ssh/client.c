@@ -78,10 +78,16 @@ void client_relay_ended(struct client_session *session) {
 }
 
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port) {
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        if (forward_matches(&client->forwards[i], host, port))
-            return &client->forwards[i];
-    return NULL;
+    struct forward *best = NULL;
+    enum forward_match best_match = FORWARD_MATCH_NONE;
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        enum forward_match match = forward_matches(&client->forwards[i], host, port);
+        if (match <= best_match)
+            continue;
+        best = &client->forwards[i];
+        best_match = match;
+    }
+    return best;
 }
 
 /* News is small and rare (a handful per forward and session), so the box cannot be full. */

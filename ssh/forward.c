@@ -200,13 +200,15 @@ void forward_request(struct forward *forward, struct session *session) {
     session_wake(session);
 }
 
-bool forward_matches(const struct forward *forward, struct bytes host, uint32_t port) {
+enum forward_match forward_matches(const struct forward *forward, struct bytes host, uint32_t port) {
     if (forward->spec->kind != FORWARD_REMOTE || forward->port != port)
-        return false;
+        return FORWARD_MATCH_NONE;
     const char *asked = remote_address(forward->spec);
+    if (strlen(asked) == host.len && memcmp(asked, host.at, host.len) == 0)
+        return FORWARD_MATCH_EXACT;
     /* A server names the address it listens on as it likes where we asked for a wildcard or the loopback. */
     bool any = asked[0] == '\0' || strcmp(asked, "localhost") == 0;
-    return any || (strlen(asked) == host.len && memcmp(asked, host.at, host.len) == 0);
+    return any ? FORWARD_MATCH_LOOSE : FORWARD_MATCH_NONE;
 }
 
 struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {

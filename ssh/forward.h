@@ -42,6 +42,7 @@ void forward_close(struct forward *forward);
 /* Remote: asks the server; client_forward_answered() is told. The session's thread. */
 void forward_request(struct forward *forward, struct session *session);
 /* Remote: does a "forwarded-tcpip" open to this listener belong to it? */
-bool forward_matches(const struct forward *forward, struct bytes host, uint32_t port);
+enum forward_match { FORWARD_MATCH_NONE, FORWARD_MATCH_LOOSE, FORWARD_MATCH_EXACT };
+enum forward_match forward_matches(const struct forward *forward, struct bytes host, uint32_t port);
 /* mux_ops.on_open of clients: finds the forward, connects to its target. */
 struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text);

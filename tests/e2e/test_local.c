@@ -1,8 +1,7 @@
 /* -L towards a stock sshd: spellings, families, many flows, both orders of half-close. */
+#include "expect.h"
 #include "traffic.h"
 #include "world.h"
-#include <criterion/criterion.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,13 +21,8 @@ static struct process *forward_to(const struct target *target, const char *host,
     *port = free_port();
     const char *spec = world_format("%u:%s:%u", *port, host, target_port(target));
     struct process *leat = world_leat(&world, "-v", "-L", spec, NULL);
-    cr_assert(process_says(leat, "tunnel is up", 20));
+    expect_up(leat);
     return leat;
-}
-
-static void expect_clean_end(struct process *leat) {
-    process_kill(leat, SIGTERM);
-    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
 
 Test(local, carries_both_ways) {
@@ -85,7 +79,7 @@ Test(local, several_forwards_in_one_process) {
     struct process *leat =
         world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", ports[0], target_port(first)), "-L",
                    world_format("127.0.0.1:%u:127.0.0.1:%u", ports[1], target_port(second)), NULL);
-    cr_assert(process_says(leat, "tunnel is up", 20));
+    expect_up(leat);
     cr_expect(traffic_through("127.0.0.1", ports[0], 7, 1000, 1000).ok);
     cr_expect(traffic_through("127.0.0.1", ports[1], 8, 1000, 1000).ok);
     cr_expect_eq(target_accepted(first), 1);
@@ -101,7 +95,7 @@ Test(local, several_connections) {
     char why[128] = "";
     struct process *leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
                                       world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
-    cr_assert(process_says(leat, "tunnel is up", 20));
+    expect_up(leat);
     cr_expect_eq(process_lines(world.sshd, "Accepted publickey"), 3);
     cr_expect_eq(traffic_many("127.0.0.1", port, 30, 900, 2 << 20, 2 << 20, why, sizeof(why)), 0, "%s", why);
     expect_clean_end(leat);
@@ -114,7 +108,7 @@ Test(local, refused_target) {
     uint16_t good = free_port(), bad = free_port(), nobody = free_port();
     struct process *leat = world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", good, target_port(target)),
                                       "-L", world_format("%u:127.0.0.1:%u", bad, nobody), NULL);
-    cr_assert(process_says(leat, "tunnel is up", 20));
+    expect_up(leat);
     char byte;
     int fd = connect_to("127.0.0.1", bad);
     cr_assert_geq(fd, 0);

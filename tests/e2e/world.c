@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <netinet/in.h>
+#include <pty.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -96,29 +98,43 @@ uint16_t free_port(void) {
 
 /* ---- processes ---- */
 
-struct process *world_start(struct world *world, const char *name, char *const argv[]) {
+struct process *world_adopt(struct world *world, const char *name, pid_t pid) {
     if (world->count == WORLD_PROCESSES_MAX)
         die("too many processes");
     struct process *process = &world->processes[world->count];
-    *process = (struct process){.pid = -1};
+    *process = (struct process){.pid = pid};
     snprintf(process->name, sizeof(process->name), "%s", name);
     strcpy(process->log, world_format("%s/%s.%u.log", world->dir, name, world->count++));
-    int log = open(process->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return process;
+}
+
+static void redirect(const char *path) {
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+    dup2(log, STDOUT_FILENO);
+    dup2(log, STDERR_FILENO);
+}
+
+struct process *world_start(struct world *world, const char *name, char *const argv[]) {
+    struct process *process = world_adopt(world, name, -1);
+    bool terminal = world->next_on_terminal;
+    struct rlimit files = {.rlim_cur = world->next_nofile_max, .rlim_max = world->next_nofile_max};
+    world->next_on_terminal = false;
+    world->next_nofile_max = 0;
     pid_t parent = getpid();
-    process->pid = fork();
+    process->pid = terminal ? forkpty(&world->terminal_fd, NULL, NULL, NULL) : fork();
     if (process->pid < 0)
         die("fork");
-    if (process->pid > 0) {
-        close(log);
+    if (process->pid > 0)
         return process;
-    }
     /* A test that crashed leaves nothing behind. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(127);
-    dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
-    dup2(log, STDOUT_FILENO);
-    dup2(log, STDERR_FILENO);
+    if (!terminal)
+        redirect(process->log);
+    if (files.rlim_max != 0)
+        setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_DFL);
     execvp(argv[0], argv);
     dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
@@ -220,6 +236,35 @@ unsigned process_descriptors(const struct process *process) {
     if (dir != NULL)
         closedir(dir);
     return count;
+}
+
+static bool is_own(const struct world *world, pid_t pid) {
+    for (unsigned i = 0; i < world->count; i++)
+        if (world->processes[i].pid == pid)
+            return true;
+    return false;
+}
+
+static bool runs(pid_t pid, const char *program) {
+    char *name = read_file(world_format("/proc/%d/comm", (int)pid));
+    name[strcspn(name, "\n")] = '\0';
+    bool same = strncmp(name, program, 15) == 0;
+    free(name);
+    return same;
+}
+
+pid_t process_child(const struct world *world, pid_t parent, const char *program) {
+    char *text = read_file(world_format("/proc/%d/task/%d/children", (int)parent, (int)parent));
+    pid_t found = 0;
+    for (char *at = text, *end; found == 0; at = end) {
+        pid_t pid = (pid_t)strtol(at, &end, 10);
+        if (end == at)
+            break;
+        if (!is_own(world, pid) && runs(pid, program))
+            found = pid;
+    }
+    free(text);
+    return found;
 }
 
 /* Collects a NULL-terminated list behind what argv holds already. */
@@ -356,6 +401,11 @@ static void know_host(struct world *world) {
     key[strcspn(key, "\n")] = '\0';
     world_write(world->known_hosts, world_format("[127.0.0.1]:%u %s\n", world->sshd_port, key));
     free(key);
+}
+
+void world_reach_through(struct world *world, uint16_t port) {
+    world->sshd_port = port;
+    know_host(world);
 }
 
 static const char *find_sshd(void) {

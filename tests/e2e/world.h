@@ -27,6 +27,10 @@ struct world {
     struct process *sshd;
     uint16_t sshd_port;
     char known_hosts[200], user_key[200];
+    /* How the next process is started, and only that one. */
+    bool next_on_terminal;    /* on a pseudo terminal of its own (terminal.h) instead of /dev/null and a log */
+    unsigned next_nofile_max; /* descriptor limit, 0: ours */
+    int terminal_fd;          /* the last one's other end */
 };
 
 void world_begin(struct world *world);
@@ -41,9 +45,14 @@ void world_copy(const char *from, const char *to);
 void world_sshd(struct world *world, const char *more);
 /* dropbear with the same user key; the same fields of the world are set. */
 void world_dropbear(struct world *world);
+/* From now on leat reaches the server at this port, where something of the test's stands before it; its key is known
+ * there. */
+void world_reach_through(struct world *world, uint16_t port);
 
 /* Starts argv (NULL-terminated), stdin from /dev/null, output to a file. */
 struct process *world_start(struct world *world, const char *name, char *const argv[]);
+/* Counts a process that something else has started (and that is our child by now) among the world's own. */
+struct process *world_adopt(struct world *world, const char *name, pid_t pid);
 /* leat with -F none, port, key, known_hosts, BatchMode, backend, then `args` (NULL-terminated list), then 127.0.0.1. */
 struct process *world_leat(struct world *world, ...) __attribute__((sentinel));
 /* The same without the final destination and without defaults other than the backend. */
@@ -63,6 +72,8 @@ unsigned process_lines(const struct process *process, const char *text);
 long process_rss_kib(const struct process *process);
 double process_cpu_seconds(const struct process *process);
 unsigned process_descriptors(const struct process *process);
+/* A child of parent that runs `program` and was not started by the world itself; 0 when there is none. */
+pid_t process_child(const struct world *world, pid_t parent, const char *program);
 
 uint16_t free_port(void);
 double now_seconds(void);

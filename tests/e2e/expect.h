@@ -1,0 +1,39 @@
+#pragma once
+/* What nearly every end-to-end test expects of leat. */
+#include "world.h"
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <string.h>
+
+/* It runs with -v and every forward stands. */
+static inline void expect_up(struct process *leat) {
+    cr_assert(process_says(leat, "tunnel is up", 20));
+}
+
+/* TERM, and a clean end. */
+static inline void expect_clean_end(struct process *leat) {
+    process_kill(leat, SIGTERM);
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
+}
+
+/* It ends by itself with 255; `why` is in its output. */
+static inline void expect_failure(struct process *leat, const char *why) {
+    cr_expect_eq(process_wait(leat, 30), 255, "%s", process_log(leat));
+    cr_expect_not_null(strstr(process_log(leat), why), "not \"%s\" but: %s", why, process_log(leat));
+}
+
+/* The same, with that one line and no other. */
+static inline void expect_failure_line(struct process *leat, const char *why) {
+    expect_failure(leat, why);
+    cr_expect_eq(process_lines(leat, ""), 1, "not one line: %s", process_log(leat));
+    cr_expect_eq(process_lines(leat, "leat: "), 1, "%s", process_log(leat));
+}
+
+/* Waits until condition holds; the deadline fails the test. */
+#define expect_soon(condition, seconds)                                                                                \
+    do {                                                                                                               \
+        double deadline_ = now_seconds() + world_deadline(seconds);                                                    \
+        while (!(condition) && now_seconds() < deadline_)                                                              \
+            pause_seconds(0.01);                                                                                       \
+        cr_expect((condition), "not in time: %s", #condition);                                                         \
+    } while (0)
