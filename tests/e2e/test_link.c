@@ -1,0 +1,136 @@
+/* The connection to the server is lost, in every way there is: applications see a reset, leat ends with 255 and the
+ * reason in one line. */
+#include "expect.h"
+#include "pair.h"
+#include "proxy.h"
+#include "traffic.h"
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct world world;
+static struct proxy *proxy;
+static struct process *leat;
+static struct pair pair;
+static uint16_t local;
+static int listener;
+
+static void setup(void) {
+    world_begin(&world);
+    world_sshd(&world, "");
+    proxy = proxy_start(world.sshd_port);
+    world_reach_through(&world, proxy_port(proxy));
+    uint16_t port;
+    listener = pair_listen(&port);
+    local = free_port();
+    leat = world_leat(&world, "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2", "-v", "-L",
+                      world_format("%u:127.0.0.1:%u", local, port), NULL);
+    expect_up(leat);
+    cr_assert(pair_open(&pair, "127.0.0.1", local, listener, 10));
+}
+static void teardown(void) {
+    pair_close(&pair);
+    close(listener);
+    proxy_stop(proxy);
+    world_end(&world);
+}
+TestSuite(link, .init = setup, .fini = teardown, .timeout = 300);
+
+/* The open connection is reset, the reason is named once, nobody listens any more. */
+static void expect_lost(const char *why) {
+    cr_expect_eq(pair_end(pair.near, 30), ECONNRESET);
+    expect_failure(leat, world_format("port %u lost: %s", world.sshd_port, why));
+    cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
+    cr_expect_lt(connect_to("127.0.0.1", local), 0);
+}
+
+Test(link, closed) {
+    proxy_set(proxy, PROXY_CLOSES);
+    expect_lost("connection closed");
+}
+
+Test(link, reset) {
+    proxy_set(proxy, PROXY_RESETS);
+    expect_lost("connection reset");
+}
+
+Test(link, silent) {
+    double started = now_seconds();
+    proxy_set(proxy, PROXY_BLOCKS);
+    expect_lost("timeout, server not responding");
+    cr_expect_lt(now_seconds() - started, world_deadline(10));
+}
+
+/* Nothing comes back while an application writes all the time. */
+Test(link, silent_one_way) {
+    proxy_set(proxy, PROXY_BLOCKS_DOWN);
+    pair_push(pair.near, 1, 0, 64 << 20, 0.5);
+    expect_lost("timeout, server not responding");
+}
+
+/* Without keepalive's time being over, a server that answers keepalives alone is alive. */
+Test(link, idle_but_alive) {
+    double until = now_seconds() + 4; /* longer than Interval times CountMax */
+    while (now_seconds() < until && process_running(leat))
+        pause_seconds(0.1);
+    cr_expect(process_running(leat), "%s", process_log(leat));
+    pair_push(pair.near, 1, 0, 100000, 1);
+    cr_expect(pair_pull(pair.far, 1, 0, 100000, 10));
+    pair_close(&pair);
+    expect_clean_end(leat);
+}
+
+/* One flipped bit on the wire ends the connection, and nothing behind it is delivered. */
+Test(link, bit_flipped) {
+    uint64_t sent = 200000;
+    pair_push(pair.far, 7, 0, sent, 1);
+    cr_expect(pair_pull(pair.near, 7, 0, sent, 10));
+    proxy_set(proxy, PROXY_FLIPS_BIT);
+    pair_push(pair.far, 8, 0, sent, 1);
+    uint8_t block[65536];
+    uint64_t got = 0;
+    struct process *process = leat;
+    while (process_running(process) || got < sent) {
+        ssize_t n = recv(pair.near, block, sizeof(block), 0);
+        if (n < 0 && errno == EAGAIN) {
+            pause_seconds(0.001);
+            continue;
+        }
+        if (n <= 0)
+            break;
+        cr_assert(stream_check(8, got, block, (size_t)n), "something that was never sent was delivered");
+        got += (uint64_t)n;
+    }
+    cr_expect_lt(got, sent);
+    expect_failure(leat, " lost: message authentication failed");
+    cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
+}
+
+/* ---- the server's processes; without a proxy in between ---- */
+
+static pid_t server_child(void) {
+    pid_t child = 0;
+    expect_soon((child = process_child(&world, world.sshd->pid, "sshd")) != 0, 5);
+    return child;
+}
+
+/* The listening sshd is nothing to a connection that stands; its own sshd is all of it. */
+Test(link, server_killed) {
+    pid_t child = server_child();
+    process_kill(world.sshd, SIGKILL);
+    process_wait(world.sshd, 10);
+    pair_push(pair.near, 1, 0, 100000, 1);
+    cr_expect(pair_pull(pair.far, 1, 0, 100000, 10));
+    kill(child, SIGKILL);
+    expect_lost("connection ");
+}
+
+Test(link, server_stopped) {
+    pid_t child = server_child();
+    double started = now_seconds();
+    kill(child, SIGSTOP);
+    expect_lost("timeout, server not responding");
+    cr_expect_geq(now_seconds() - started, 1.5);
+    cr_expect_lt(now_seconds() - started, world_deadline(10));
+    kill(child, SIGKILL);
+}

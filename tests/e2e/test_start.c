@@ -1,0 +1,199 @@
+/* How leat starts: servers that cannot be reached, the background, logs, and what the configuration file says. */
+#include "expect.h"
+#include "pair.h"
+#include "traffic.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct world world;
+static struct target *target;
+
+static void setup(void) {
+    world_begin(&world);
+    target = target_start("127.0.0.1", TARGET_TRAFFIC);
+}
+static void teardown(void) {
+    target_stop(target);
+    world_end(&world);
+}
+TestSuite(start, .init = setup, .fini = teardown, .timeout = 300);
+
+static const char *spec_on(uint16_t port) {
+    return world_format("%u:127.0.0.1:%u", port, target_port(target));
+}
+
+static void expect_traffic(uint16_t port) {
+    struct traffic_result result = traffic_through("127.0.0.1", port, 1, 100000, 100000);
+    cr_expect(result.ok, "%s", result.why);
+}
+
+/* ---- the server cannot be reached ---- */
+
+Test(start, connection_refused) {
+    world.sshd_port = free_port();
+    expect_failure_line(world_leat(&world, "-L", spec_on(free_port()), NULL),
+                        world_format("connect to host 127.0.0.1 port %u: Connection refused", world.sshd_port));
+}
+
+Test(start, host_without_an_address) {
+    struct process *leat = world_leat_bare(&world, "-F", "none", "-N", "-o", "BatchMode=yes", "-L",
+                                           spec_on(free_port()), "no.such.host.invalid", NULL);
+    expect_failure_line(leat, "could not resolve host name no.such.host.invalid");
+}
+
+/* Something listens there and never says a word. */
+Test(start, server_that_never_answers) {
+    int listener = pair_listen(&world.sshd_port);
+    double started = now_seconds();
+    expect_failure_line(world_leat(&world, "-o", "ConnectTimeout=1", "-L", spec_on(free_port()), NULL), "timed out");
+    cr_expect_geq(now_seconds() - started, 0.9);
+    cr_expect_lt(now_seconds() - started, world_deadline(6));
+    close(listener);
+}
+
+Test(start, server_that_hangs_up) {
+    struct target *rude = target_start("127.0.0.1", TARGET_CLOSE);
+    world.sshd_port = target_port(rude);
+    struct process *leat = world_leat(&world, "-L", spec_on(free_port()), NULL);
+    cr_expect_eq(process_wait(leat, 20), 255);
+    cr_expect_eq(process_lines(leat, "leat: "), 1, "%s", process_log(leat));
+    cr_expect_eq(process_lines(leat, world_format("127.0.0.1 port %u", world.sshd_port)), 1, "%s", process_log(leat));
+    target_stop(rude);
+}
+
+/* A web server, say. */
+Test(start, server_that_speaks_something_else) {
+    uint16_t port;
+    int listener = pair_listen(&port);
+    world.sshd_port = port;
+    struct process *leat = world_leat(&world, "-o", "ConnectTimeout=20", "-L", spec_on(free_port()), NULL);
+    int fd = accept(listener, NULL, NULL);
+    cr_assert_geq(fd, 0);
+    static const char words[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    (void)!write(fd, words, sizeof(words) - 1);
+    close(fd);
+    cr_expect_eq(process_wait(leat, 20), 255);
+    cr_expect_eq(process_lines(leat, ""), 1, "%s", process_log(leat));
+    close(listener);
+}
+
+/* ---- quiet, log file ---- */
+
+Test(start, quiet_says_nothing) {
+    world.sshd_port = free_port();
+    struct process *leat = world_leat(&world, "-q", "-L", spec_on(free_port()), NULL);
+    cr_expect_eq(process_wait(leat, 20), 255);
+    cr_expect_str_empty(process_log(leat));
+}
+
+Test(start, log_file_takes_all_lines) {
+    const char *log = world_path(&world, "leat.log");
+    world.sshd_port = free_port();
+    struct process *leat = world_leat(&world, "-E", log, "-L", spec_on(free_port()), NULL);
+    cr_expect_eq(process_wait(leat, 20), 255);
+    cr_expect_str_empty(process_log(leat));
+    struct process file = {.pid = -1};
+    snprintf(file.log, sizeof(file.log), "%s", log);
+    cr_expect_eq(process_lines(&file, "Connection refused"), 1, "%s", process_log(&file));
+}
+
+/* ---- -f ---- */
+
+/* The one that stays in the background becomes our child when its parent is gone. */
+static struct process *adopt_background(void) {
+    pid_t pid = 0;
+    expect_soon((pid = process_child(&world, getpid(), "leat")) != 0, 10);
+    cr_assert_neq(pid, 0, "nobody is in the background");
+    return world_adopt(&world, "leat -f", pid);
+}
+
+Test(start, background_when_all_is_up) {
+    uint16_t local = free_port(), remote = free_port();
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    world_sshd(&world, "");
+    struct process *leat = world_leat(&world, "-f", "-L", spec_on(local), "-R", spec_on(remote), NULL);
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
+    /* At once, without another try: this is what -f promises. */
+    expect_traffic(local);
+    expect_traffic(remote);
+    struct process *background = adopt_background();
+    cr_expect_eq(getsid(background->pid), background->pid, "it is no session of its own");
+    expect_clean_end(background);
+    cr_expect_str_empty(process_log(leat));
+}
+
+/* What fails before that fails in the foreground, and nobody stays. */
+static void expect_foreground_failure(struct process *leat, const char *why) {
+    expect_failure_line(leat, why);
+    cr_expect_eq(process_child(&world, getpid(), "leat"), 0, "somebody is in the background");
+}
+
+Test(start, background_after_nothing_that_failed) {
+    uint16_t taken;
+    int holder = pair_listen(&taken);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    world_sshd(&world, "AddressFamily inet");
+    expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-L", spec_on(taken), NULL),
+                              "Address already in use");
+    expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-R", spec_on(taken), NULL),
+                              "remote port forwarding failed");
+    world_write(world_path(&world, "authorized_keys"), "# nobody\n");
+    expect_foreground_failure(world_leat(&world, "-f", "-L", spec_on(free_port()), NULL),
+                              "Permission denied (publickey");
+    close(holder);
+}
+
+/* ---- ssh_config ---- */
+
+static const char *config_with(const char *host_lines) {
+    const char *path = world_path(&world, "ssh_config");
+    world_write(path, world_format("Host elsewhere\n  Port 1\nHost work\n  HostName 127.0.0.1\n  Port %u\n%s\n",
+                                   world.sshd_port, host_lines));
+    FILE *file = fopen(path, "ae");
+    cr_assert_not_null(file);
+    fprintf(file, "Host *\n  IdentityFile %s\n  IdentitiesOnly yes\n  UserKnownHostsFile %s\n  BatchMode yes\n",
+            world.user_key, world.known_hosts);
+    fclose(file);
+    return path;
+}
+
+Test(start, forwards_of_the_configuration_file) {
+    uint16_t local = free_port(), remote = free_port(), typed = free_port();
+    world_sshd(&world, "");
+    const char *config = config_with(world_format("  LocalForward %u 127.0.0.1:%u\n  RemoteForward %u 127.0.0.1:%u",
+                                                  local, target_port(target), remote, target_port(target)));
+    struct process *leat = world_leat_bare(&world, "-v", "-F", config, "-L", spec_on(typed), "work", NULL);
+    expect_up(leat);
+    expect_traffic(local);
+    expect_traffic(remote);
+    expect_traffic(typed);
+    expect_clean_end(leat);
+
+    /* ClearAllForwardings also takes those of the command line, as in ssh. */
+    leat = world_leat_bare(&world, "-v", "-F", config, "-o", "ClearAllForwardings=yes", "-L", spec_on(typed), "work",
+                           NULL);
+    expect_up(leat);
+    cr_expect_lt(connect_to("127.0.0.1", local), 0);
+    cr_expect_lt(connect_to("127.0.0.1", remote), 0);
+    cr_expect_lt(connect_to("127.0.0.1", typed), 0);
+    expect_clean_end(leat);
+}
+
+Test(start, exit_on_forward_failure_of_the_configuration_file) {
+    uint16_t taken;
+    int holder = pair_listen(&taken);
+    world_sshd(&world, "");
+    const char *config = config_with(
+        world_format("  LocalForward %u 127.0.0.1:%u\n  ExitOnForwardFailure yes", taken, target_port(target)));
+    expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), "Address already in use");
+    close(holder);
+}
+
+Test(start, error_in_the_configuration_file) {
+    world_sshd(&world, "");
+    const char *config = config_with("  LocalForward nonsense");
+    expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), world_format("%s line 6: ", config));
+}
