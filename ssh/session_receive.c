@@ -33,8 +33,10 @@ int session_work_input(struct session *session) {
             rxbuf_parsed(&session->rx, used);
         if (err != 0)
             return err;
-        if (used == 0)
+        if (used == 0) {
+            session->work_again = session->rx_need <= len;
             return 0;
+        }
         session->rx_need = 1;
     }
 }
@@ -87,14 +89,17 @@ static void on_recv(struct io_op *op, int32_t res) {
     session_wake(session);
 }
 
-/* Moves the oldest slices out of the ring until there is room for `bytes`. ERR_AGAIN: their send is in flight. */
+/* Moves the oldest slices out of the ring until there is room for `bytes`. ERR_AGAIN: their send is in flight.
+ * ERR_FULL: all is whole packets that the transport does not take yet; the flush goes on with them. */
 static int make_room(struct session *session, size_t bytes, uint8_t **data, size_t *len) {
     for (;;) {
         int err = rxbuf_space(&session->rx, bytes, data, len);
         if (err != ERR_FULL)
             return err;
         struct slice *oldest = rxbuf_oldest(&session->rx);
-        CHECK(oldest != NULL); /* the ring holds two packets of the largest size */
+        CHECK(oldest != NULL || session->work_again); /* the ring holds two packets of the largest size */
+        if (oldest == NULL)
+            return ERR_FULL;
         err = conn_spill(oldest->holder);
         if (err != 0)
             return err;

@@ -152,6 +152,21 @@ static void flush_now(struct session *session) {
     io_send(session->shard->io, &session->send, session->fd, batch->iov, batch->iov_count, IO_SEND_ALL);
 }
 
+/* The speaker has been heard: it may have brought the keys, or made the room, that the input was waiting for. If not,
+ * the send that is in flight comes back here. */
+static void work_again(struct session *session) {
+    size_t before, after;
+    (void)rxbuf_unparsed(&session->rx, &before);
+    session->work_again = false;
+    int err = session_work_input(session);
+    if (err != 0)
+        return session_fail(session, err);
+    (void)rxbuf_unparsed(&session->rx, &after);
+    session_receive(session);
+    if (after != before)
+        session_wake(session);
+}
+
 static void on_flush(struct task *task) {
     struct session *session = list_entry(task, struct session, flush);
     if (session->ending && !session->disconnect_due)
@@ -159,13 +174,8 @@ static void on_flush(struct task *task) {
     if (!session->ending)
         check_rekey(session);
     flush_now(session);
-    /* The speaker's packets may have brought the keys that the input was waiting for. */
-    if (session->work_again && !session->ending) {
-        session->work_again = false;
-        int err = session_work_input(session);
-        if (err != 0)
-            session_fail(session, err);
-    }
+    if (session->work_again && !session->ending)
+        work_again(session);
 }
 
 static void batch_release(struct session *session) {

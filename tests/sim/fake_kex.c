@@ -220,6 +220,6 @@ void fake_kex_chatter(struct fake_kex *fake, unsigned count, bool wants_answer) 
     if (fake->epochs == 0 || exchanging(fake))
         return;
     for (unsigned i = 0; i < count; i++)
-        say_filled(fake, wants_answer ? MSG_UNKNOWN : MSG_IGNORE, 5 + (i + count) % 300);
+        say_filled(fake, wants_answer ? MSG_UNKNOWN : MSG_IGNORE, count > 100 ? 5 : 5 + (i + count) % 300);
     fake->asked += wants_answer ? count : 0;
 }

@@ -258,6 +258,10 @@ static void side_init(struct side *side, struct game *game, bool is_client, int 
     uint64_t rekey_bytes = roll(game, 2) ? 0 : 2000 + roll(game, 100000);
     *side = (struct side){.game = game, .name = is_client ? "client" : "server", .is_client = is_client, .fd = fd};
     CHECK(shard_init(&side->shard, &options, io_sim_create, game->world) == 0);
+    /* A small ring is soon full of what slow applications leave there. A flipped bit can make a packet of any length.
+     */
+    if (game->plan != PLAN_CORRUPT)
+        ring_pool_init(&side->shard.rings, LIMIT_RING_BYTES >> roll(game, 4), 1);
     CHECK(transport_init(&side->transport, is_client, rekey_bytes, &side->fake.base) == 0);
     fake_kex_init(&side->fake, &side->transport.wire, is_client, roll(game, 3) > 0, game->seed);
     window_budget_init(&side->budget, LIMIT_WINDOW_BUDGET_BYTES);
@@ -400,8 +404,8 @@ static void game_event(struct game *game) {
         session_wake(&side->session);
         break;
     case 5:
-        if (roll(game, 100) == 0)
-            fake_kex_chatter(&side->fake, 3000, true);
+        if (roll(game, 20) == 0) /* more answers than the transport lets wait */
+            fake_kex_chatter(&side->fake, 8000, true);
         session_wake(&side->session);
         break;
     default:
