@@ -36,9 +36,15 @@ static void bytes_add(struct fake_bytes *bytes, const void *data, size_t len) {
     bytes->len += len;
 }
 
+static uint8_t *bytes_first(const struct fake_bytes *bytes, size_t *len) {
+    *len = bytes->len - bytes->from;
+    return *len > 0 ? bytes->at + bytes->from : NULL;
+}
+
 static void bytes_drop(struct fake_bytes *bytes, size_t len) {
-    memmove(bytes->at, bytes->at + len, bytes->len - len);
-    bytes->len -= len;
+    bytes->from += len;
+    if (bytes->from == bytes->len)
+        bytes->from = bytes->len = 0;
 }
 
 /* libssh's framing: padded to 8, a tag of zeros once it is past its NEWKEYS. */
@@ -129,24 +135,25 @@ static void hear_packet(struct fake_kex *fake, uint8_t type) {
 
 /* The bytes of the first line or packet when it is whole, else 0. */
 static size_t hear_one(struct fake_kex *fake) {
-    const struct fake_bytes *in = &fake->in;
+    size_t have;
+    const uint8_t *in = bytes_first(&fake->in, &have);
     if (!fake->version_seen) {
-        const uint8_t *end = in->len ? memchr(in->at, '\n', in->len) : NULL;
+        const uint8_t *end = in ? memchr(in, '\n', have) : NULL;
         if (!end)
             return 0;
-        size_t line = (size_t)(end + 1 - in->at);
+        size_t line = (size_t)(end + 1 - in);
         fake->version_seen = true;
         if (fake->is_client)
             say_kexinit(fake);
         return line;
     }
     size_t tag = fake->in_tagged ? AEAD_TAG_BYTES : 0;
-    if (in->len < 5 || in->len < 4 + codec_get_u32(in->at) + tag)
+    if (have < 5 || have < 4 + codec_get_u32(in) + tag)
         return 0;
-    size_t len = 4 + codec_get_u32(in->at);
+    size_t len = 4 + codec_get_u32(in);
     for (size_t i = 0; i < tag; i++)
-        CHECK(in->at[len + i] == 0);
-    hear_packet(fake, in->at[5]);
+        CHECK(in[len + i] == 0);
+    hear_packet(fake, in[5]);
     return len + tag;
 }
 
@@ -166,14 +173,15 @@ static int fake_pump(struct speaker *speaker) {
 /* Packets come in pieces. */
 static int fake_take(struct speaker *speaker, uint8_t *bytes, size_t cap) {
     struct fake_kex *fake = fake_of(speaker);
-    size_t most = next_random(&fake->random) % 2 ? 500 : cap;
+    size_t have, most = next_random(&fake->random) % 2 ? 500 : cap;
+    const uint8_t *out = bytes_first(&fake->out, &have);
     size_t n = 1 + next_random(&fake->random) % most;
     if (n > cap)
         n = cap;
-    if (n > fake->out.len)
-        n = fake->out.len;
+    if (n > have)
+        n = have;
     if (n > 0) {
-        memcpy(bytes, fake->out.at, n);
+        memcpy(bytes, out, n);
         bytes_drop(&fake->out, n);
     }
     return (int)n;

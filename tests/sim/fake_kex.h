@@ -12,8 +12,8 @@
 #include "ssh/transport.h"
 
 struct fake_bytes {
-    uint8_t *at;
-    size_t len, cap;
+    uint8_t *at; /* of [from, len) the first is the next */
+    size_t from, len, cap;
 };
 
 struct fake_kex {

@@ -53,7 +53,7 @@ struct game {
     uint64_t plan_at; /* bytes over the link */
     bool plan_done;
     bool quiet_link; /* no keepalive, no rekeys by time: an idle session becomes quiet */
-    uint32_t event_odds;
+    uint32_t event_odds, burst;
     unsigned rekeys;
     uint64_t steps;
 };
@@ -385,7 +385,14 @@ static void request(struct side *side) {
 static void game_event(struct game *game) {
     struct side *side = roll(game, 2) ? &game->client : &game->server;
     bool works = !game->client.ended && !game->server.ended;
-    if (!works || roll(game, game->event_odds) != 0)
+    if (!works)
+        return;
+    if (game->burst > 0) { /* more answers than the transport lets wait */
+        game->burst--;
+        fake_kex_chatter(&game->client.fake, 200, true);
+        session_wake(&game->client.session);
+    }
+    if (roll(game, game->event_odds) != 0)
         return;
     switch (roll(game, 8)) {
     case 0:
@@ -404,9 +411,8 @@ static void game_event(struct game *game) {
         session_wake(&side->session);
         break;
     case 5:
-        if (roll(game, 20) == 0) /* more answers than the transport lets wait */
-            fake_kex_chatter(&side->fake, 8000, true);
-        session_wake(&side->session);
+        if (roll(game, 20) == 0)
+            game->burst = 40;
         break;
     default:
         io_sim_stall(game->world, side->fd, sim_world_now(game->world) + roll(game, 200 * MS));
