@@ -33,6 +33,7 @@ struct io_op {
     bool canceling; /* io_uring: io_cancel was called */
     bool answered;  /* io_uring: and the kernel has answered to it */
     bool settled;   /* res is final, done is still to come */
+    bool drained;   /* io_uring: the last receive took all there was */
     bool edges;     /* io_uring: waits by a poll that reports changes only */
     int fd;
     int32_t res;

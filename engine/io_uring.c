@@ -92,6 +92,9 @@ static void prepare_recv(struct io_uring_sqe *sqe, struct io_op *op) {
         io_uring_prep_recv(sqe, op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, 0);
     else
         io_uring_prep_recvmsg(sqe, op->fd, &op->msg, 0);
+    /* The last receive left nothing behind: another try would find nothing, or a scrap where SO_RCVLOWAT asks for more. */
+    if (op->drained)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 /* Queues the request that op describes; again, when the kernel has ended it before its time. */
@@ -247,6 +250,11 @@ static void on_recv_slot(struct uring *u, struct io_op *op, int32_t res, uint32_
     op_settle(u, op, res);
 }
 
+static void on_recv(struct uring *u, struct io_op *op, int32_t res) {
+    op->drained = res < 0 || (uint32_t)res < op->total_bytes;
+    op_settle(u, op, res);
+}
+
 /* What a poll's event means for the op: its result, or 0 to go on waiting. */
 static int32_t poll_verdict(struct io_op *op, uint32_t events) {
     if (op->kind == IO_KIND_POLL)
@@ -306,6 +314,8 @@ static void on_completion(struct uring *u, uint64_t user_data, int32_t res, uint
         on_poll(u, op, res, (flags & IORING_CQE_F_MORE) != 0);
     else if (op->kind == IO_KIND_SEND)
         on_send(u, op, res);
+    else if (op->kind == IO_KIND_RECV)
+        on_recv(u, op, res);
     else
         op_settle(u, op, res);
 }

@@ -46,8 +46,7 @@
 /* A session's receive and send. */
 #define LIMIT_RECV_BATCH_BYTES (512u << 10)  /* one receive from the SSH socket */
 #define LIMIT_RECV_LOW_BYTES (192u << 10)    /* bulk: wake up for this much */
-#define LIMIT_BULK_RECV_BYTES 32768u         /* a receive of this much is bulk … */
-#define LIMIT_BULK_STREAK 4u                 /* … after so many of them in a row */
+#define LIMIT_BULK_BYTES (256u << 10)        /* so much without a pause is bulk */
 #define LIMIT_LULL_NS UINT64_C(200000)       /* what the last bytes of a batch wait at most */
 #define LIMIT_RECV_MIN_BYTES 65536u          /* less room than this in the ring: spill the oldest slices first */
 #define LIMIT_CONTROL_BYTES 65536u           /* sealed control packets in one batch */

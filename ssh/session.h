@@ -60,7 +60,8 @@ struct session {
     size_t rx_need;
     uint64_t last_input_ns, rekeyed_ns, rekey_not_before_ns;
     uint32_t rekey_epoch;
-    uint32_t alive_unanswered, bulk_streak;
+    uint32_t alive_unanswered;
+    uint64_t busy_bytes; /* received without a pause worth mentioning */
     bool bulk, ending, disconnect_due, quieting, work_again;
     int end_err;
     char end_reason[512];

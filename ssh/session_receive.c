@@ -50,9 +50,10 @@ static void set_receive_low(struct session *session, int bytes) {
  * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits LIMIT_LULL_NS at most. */
 static void moderate(struct session *session, size_t received) {
     uint64_t now = shard_now(session->shard);
-    bool busy = received >= LIMIT_BULK_RECV_BYTES && now - session->last_input_ns < 4 * LIMIT_LULL_NS;
-    session->bulk_streak = busy ? session->bulk_streak + 1 : 0;
-    if (!session->bulk && session->bulk_streak >= LIMIT_BULK_STREAK)
+    if (now - session->last_input_ns > 4 * LIMIT_LULL_NS)
+        session->busy_bytes = 0;
+    session->busy_bytes += received;
+    if (!session->bulk && session->busy_bytes >= LIMIT_BULK_BYTES)
         set_receive_low(session, LIMIT_RECV_LOW_BYTES);
     if (session->bulk)
         timer_arm(&session->shard->timers, &session->lull, now + LIMIT_LULL_NS);
@@ -60,7 +61,7 @@ static void moderate(struct session *session, size_t received) {
 
 static void on_lull(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, lull);
-    session->bulk_streak = 0;
+    session->busy_bytes = 0;
     set_receive_low(session, 1);
 }
 
