@@ -39,9 +39,6 @@ struct mux_ops {
     /* GLOBAL_REQUEST (§4). want_reply: true → SUCCESS with reply[0..*reply_len) (cap MUX_REPLY_BYTES, 0 at entry),
      * false → FAILURE. */
     bool (*on_global)(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len);
-    /* A message number that RFC 4254 does not have. May be NULL: passed over. RFC 4253 §11.4 wants UNIMPLEMENTED (3)
-     * with the packet's sequence number, which only the transport knows and may send. */
-    void (*on_unimplemented)(struct mux *mux, uint8_t type);
 };
 #define MUX_REPLY_BYTES 64u
 
@@ -77,7 +74,8 @@ void mux_deinit(struct mux *mux); /* CHECKs that no flow is left */
 void mux_validate(const struct mux *mux);
 
 /* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2).
- * ERR_LIMIT: the peer asks without reading our answers; ERR_NOMEM; both with *why, and the session must end too. */
+ * ERR_LIMIT: the peer asks without reading our answers; ERR_NOMEM; both with *why, and the session must end too.
+ * ERR_UNSUPPORTED: no message of RFC 4254; nothing changed, and the peer is owed an UNIMPLEMENTED (RFC 4253 §11.4). */
 MUST_USE int mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t now_ns, const char **why);
 
 enum mux_kind { MUX_NOTHING, MUX_CONTROL, MUX_DATA };

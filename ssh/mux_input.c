@@ -274,13 +274,6 @@ static int input_reply(struct mux *mux, bool success, struct reader *reader, con
     return 0;
 }
 
-static int input_unknown(struct mux *mux, uint8_t type) {
-    log_debug("message %u of the peer is unknown", type);
-    if (mux->ops->on_unimplemented)
-        mux->ops->on_unimplemented(mux, type);
-    return 0;
-}
-
 int mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t now_ns, const char **why) {
     *why = "";
     if (len == 0)
@@ -315,6 +308,7 @@ int mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t now_ns, 
     case MSG_REQUEST_FAILURE:
         return input_reply(mux, payload[0] == MSG_REQUEST_SUCCESS, &reader, why);
     default:
-        return input_unknown(mux, payload[0]);
+        log_debug("message %u of the peer is unknown", payload[0]);
+        return ERR_UNSUPPORTED;
     }
 }

@@ -14,8 +14,8 @@ static int on_packet(void *arg, const struct packet *packet) {
     struct session *session = arg;
     const char *why = "malformed message";
     int err = mux_input(&session->mux, packet->payload, packet->payload_len, shard_now(session->shard), &why);
-    if (err == 0)
-        return 0;
+    if (err == 0 || err == ERR_UNSUPPORTED)
+        return err;
     snprintf(session->end_reason, sizeof(session->end_reason), "protocol error in message %u: %s", packet->type, why);
     return err;
 }

@@ -248,6 +248,8 @@ static int dispatch(struct transport *t, const struct packet *packet) {
     if (!t->wire.authenticated)
         return fail(t, ERR_PROTOCOL);
     int r = t->on_packet(t->arg, packet);
+    if (r == ERR_UNSUPPORTED) /* the speaker answers UNIMPLEMENTED (RFC 4253 §11.4) */
+        return input_speaker(t, packet);
     return r ? fail(t, r) : 0;
 }
 

@@ -42,7 +42,8 @@ struct transport {
     uint32_t last_fed_seq;       /* for UNIMPLEMENTED (3), which carries a sequence number */
     int failed;                  /* what ended it */
     char disconnect_reason[256]; /* the peer's DISCONNECT (1), escaped; "" when none came */
-    /* Payload of 80–127, valid during the call; returns 0 or an error that ends the transport. */
+    /* Payload of 80–127, valid during the call; returns 0; ERR_UNSUPPORTED: a message number
+     * that is nobody's, which the speaker answers; or an error that ends the transport. */
     int (*on_packet)(void *arg, const struct packet *packet);
     void *arg;
 };

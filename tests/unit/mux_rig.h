@@ -23,7 +23,7 @@ struct rig {
     struct window_budget budget;
     struct mux mux;
     struct probe *next_asked; /* what the next CHANNEL_OPEN gets; NULL: refused */
-    unsigned opens, globals, unknown;
+    unsigned opens, globals;
     struct mux_open last_open;
     bool global_answer;
     uint64_t now_ns;
@@ -96,12 +96,7 @@ static bool rig_on_global(struct mux *mux, struct bytes name, struct bytes data,
     }
     return rig->global_answer;
 }
-static void rig_on_unimplemented(struct mux *mux, uint8_t type) {
-    (void)type;
-    ((struct rig *)mux->owner)->unknown++;
-}
-static const struct mux_ops rig_ops = {
-    .on_open = rig_on_open, .on_global = rig_on_global, .on_unimplemented = rig_on_unimplemented};
+static const struct mux_ops rig_ops = {.on_open = rig_on_open, .on_global = rig_on_global};
 
 static inline void rig_init(struct rig *rig) {
     memset(rig, 0, sizeof *rig);

@@ -73,7 +73,7 @@ Test(transport, unimplemented_names_the_peers_number) {
         send_packet(client, server, DATA, 30);
         send_packet(client, server, DATA, 30);
         expected[i] = client->transport.wire.out.seq;
-        send_packet(client, server, UNKNOWN, 5);
+        send_packet(client, server, i == 1 ? UNKNOWN_TO_MUX : UNKNOWN, 5);
     }
     cr_assert(side_receive(server, STREAM_BYTES) == 0);
     cr_assert(side_output(server, client) == 0);

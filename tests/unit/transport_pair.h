@@ -17,6 +17,7 @@ enum {
     KEX_REPLY = 31,
     USERAUTH_SUCCESS = 52,
     UNKNOWN = 70,
+    UNKNOWN_TO_MUX = 110,
     DATA = 94
 };
 
@@ -136,6 +137,7 @@ static void fake_packet(struct fake *fake, const uint8_t *payload) {
         fake->in_tagged = true;
         break;
     case UNKNOWN:
+    case UNKNOWN_TO_MUX:
         be32(unimplemented + 1, seq);
         fake_say(fake, unimplemented, sizeof unimplemented);
         break;
@@ -235,7 +237,7 @@ static int on_packet(void *arg, const struct packet *packet) {
     side->packets++;
     side->bytes += packet->payload_len;
     memcpy(side->last, packet->payload, packet->payload_len < 64 ? packet->payload_len : 64);
-    return side->answer;
+    return packet->type == UNKNOWN_TO_MUX ? ERR_UNSUPPORTED : side->answer;
 }
 
 static struct side *side_create(bool is_client, enum aead_kind kind) {
