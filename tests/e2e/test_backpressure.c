@@ -62,19 +62,19 @@ static void stall(char kind, bool near_reads, double stall_seconds) {
 }
 
 Test(backpressure, local_application_stops_reading) {
-    stall('L', true, 1);
+    stall('L', true, 0.5);
 }
 Test(backpressure, far_target_stops_reading) {
-    stall('L', false, 1);
+    stall('L', false, 0.5);
 }
 Test(backpressure, remote_application_stops_reading) {
-    stall('R', true, 1);
+    stall('R', true, 0.5);
 }
 Test(backpressure, our_target_stops_reading) {
-    stall('R', false, 1);
+    stall('R', false, 0.5);
 }
 
-/* Many stalled readers at once: still bounded, by the budget of windows and by what the kernel holds. */
+/* Many stalled readers at once: bounded, too, and nobody waits for them. */
 Test(backpressure, many_stalled_readers) {
     enum { STALLED = 20 };
     uint16_t port, stalled = free_port(), active = free_port();
@@ -84,12 +84,17 @@ Test(backpressure, many_stalled_readers) {
     struct pair pairs[STALLED];
     uint64_t pushed[STALLED];
     expect_up(leat);
+    cr_assert(traffic_through("127.0.0.1", active, 1, 20 << 20, 20 << 20).ok);
+    long before = process_rss_kib(leat);
     for (unsigned i = 0; i < STALLED; i++) {
         cr_assert(pair_open(&pairs[i], "127.0.0.1", stalled, listener, 10));
         pushed[i] = pair_push(pairs[i].far, i, 0, 8 << 20, 0.2);
     }
     struct traffic_result result = traffic_through("127.0.0.1", active, 2, 20 << 20, 20 << 20);
     cr_expect(result.ok, "beside stalled readers: %s", result.why);
+    /* A window starts with 2 MiB and may double once or twice while the kernel's buffers still take what comes. */
+    long growth = process_rss_kib(leat) - before;
+    cr_expect(world_deadline(1) > 1 || growth < STALLED * (8 << 10), "grew by %ld KiB", growth);
     for (unsigned i = 0; i < STALLED; i++) {
         cr_expect(pair_pull(pairs[i].near, i, 0, pushed[i], 20), "reader %u", i);
         pair_close(&pairs[i]);

@@ -134,3 +134,19 @@ Test(link, server_stopped) {
     cr_expect_lt(now_seconds() - started, world_deadline(10));
     kill(child, SIGKILL);
 }
+
+/* One of several connections is lost: the tunnel is not what was asked for any more. */
+Test(link_of_many, one_of_three_closed) {
+    world_begin(&world);
+    world_sshd(&world, "");
+    uint16_t port = free_port();
+    leat = world_leat(&world, "-v", "-o", "Connections=3", "-L", world_format("%u:127.0.0.1:%u", port, world.sshd_port),
+                      NULL);
+    expect_up(leat);
+    cr_expect_eq(process_lines(world.sshd, "Accepted publickey"), 3);
+    kill(server_child(), SIGKILL);
+    expect_failure(leat, " lost: connection ");
+    cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
+    cr_expect_lt(connect_to("127.0.0.1", port), 0);
+    world_end(&world);
+}

@@ -366,11 +366,20 @@ static int remove_one(const char *path, const struct stat *stat, int kind, struc
     return remove(path);
 }
 
+/* What a sanitizer has found in leat, ctest must see. */
+static void pass_on_findings(const struct process *process) {
+    const char *log = process_log(process);
+    if (strstr(log, "Sanitizer") != NULL || strstr(log, "runtime error:") != NULL)
+        fprintf(stderr, "test world: output of %s:\n%s\n", process->name, log);
+}
+
 void world_end(struct world *world) {
     for (unsigned i = world->count; i-- > 0;)
         process_kill(&world->processes[i], SIGKILL);
-    for (unsigned i = 0; i < world->count; i++)
+    for (unsigned i = 0; i < world->count; i++) {
         reap(&world->processes[i], 0);
+        pass_on_findings(&world->processes[i]);
+    }
     nftw(world->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     if (made_run_sshd)
         rmdir("/run/sshd");
