@@ -104,9 +104,19 @@ static void say_newkeys(struct fake_kex *fake) {
     fake->epochs++;
 }
 
-static void hear_packet(struct fake_kex *fake, uint8_t type) {
+/* Both ends of the simulation are the same code, so what they could get wrong together is checked here. */
+static void check_numbers(const struct fake_kex *fake) {
+    bool strict = fake->offers_strict && fake->peer_offers_strict;
+    CHECK(fake->wire->strict == strict);
+    CHECK(strict == (fake->wire->in.seq == 0));
+}
+
+static void hear_packet(struct fake_kex *fake, const uint8_t *payload, size_t len) {
+    static const char strict[] = "kex-strict-";
+    uint8_t type = payload[0];
     switch (type) {
     case MSG_KEXINIT:
+        fake->peer_offers_strict |= memmem(payload, len, strict, sizeof strict - 1) != NULL;
         say_kexinit(fake);
         if (fake->is_client)
             say_filled(fake, MSG_KEX_INIT, 37);
@@ -119,6 +129,7 @@ static void hear_packet(struct fake_kex *fake, uint8_t type) {
         say_newkeys(fake);
         break;
     case MSG_NEWKEYS:
+        check_numbers(fake);
         fake->in_tagged = true;
         break;
     case MSG_UNKNOWN:
@@ -153,7 +164,7 @@ static size_t hear_one(struct fake_kex *fake) {
     size_t len = 4 + codec_get_u32(in);
     for (size_t i = 0; i < tag; i++)
         CHECK(in[len + i] == 0);
-    hear_packet(fake, in[5]);
+    hear_packet(fake, in + 5, len - 5);
     return len + tag;
 }
 

@@ -21,7 +21,7 @@ struct fake_kex {
     struct wire *wire;
     uint64_t seed;   /* of the pair: what keys and ciphers come from */
     uint64_t random; /* its own: how much it takes and gives at once */
-    bool is_client, offers_strict;
+    bool is_client, offers_strict, peer_offers_strict;
     bool version_seen, in_tagged, out_tagged;
     bool kexinit_said; /* ours, of the exchange that is going on */
     unsigned epochs;

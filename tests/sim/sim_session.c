@@ -16,10 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 #define LINES_MAX 10u
+#define SEED_SECONDS_MAX 60u /* of real time */
 #define STEPS_MAX 3000000u
 #define TIME_MAX (36000 * SECOND)
 
@@ -37,6 +39,7 @@ struct side {
     struct window_budget budget;
     int fd;
     unsigned ended;
+    uint64_t end_by_ns; /* told to end: not later than this */
     int end_err;
     char end_reason[512];
     unsigned requests, replies; /* global requests: numbered, and answered in that order */
@@ -113,9 +116,23 @@ static void report(void) {
     print_game(game);
 }
 
-static void on_abort(int number) {
-    (void)number;
+extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+static void on_signal(int number) {
     report();
+    if (number == SIGALRM)
+        _exit(1);
+}
+
+/* A CHECK, a crash, and a loop without end. */
+static void report_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGABRT, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    if (__sanitizer_set_death_callback)
+        __sanitizer_set_death_callback(report);
+    else
+        sigaction(SIGSEGV, &action, NULL);
 }
 
 _Noreturn static void fail(const char *what) {
@@ -128,8 +145,6 @@ static void expect(bool holds, const char *what) {
     if (!holds)
         fail(what);
 }
-
-extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
 /* ---- calls that the linker sends here (--wrap): the kernel's part, and looks at what is queued ---- */
 
@@ -248,6 +263,7 @@ static void on_ended(struct session *session, int err, const char *reason) {
     side->end_err = err;
     snprintf(side->end_reason, sizeof side->end_reason, "%s", reason);
     expect(side->game->plan_done, "a session ended by itself");
+    expect(side->end_by_ns == 0 || shard_now(&side->shard) <= side->end_by_ns, "a session took too long to end");
 }
 
 static const struct mux_ops mux_ops = {.on_open = on_open, .on_global = on_global};
@@ -420,6 +436,15 @@ static void game_event(struct game *game) {
     }
 }
 
+/* A peer that does not take our last bytes holds nothing up for long. */
+static void side_end(struct side *side) {
+    uint64_t now = sim_world_now(side->game->world);
+    side->end_by_ns = now + LIMIT_LINGER_NS + SECOND;
+    if (roll(side->game, 4) == 0)
+        io_sim_stall(side->game->world, side->fd, now + 20 * SECOND);
+    session_end(&side->session, 0, "wants no more");
+}
+
 /* A flipped bit is told by the tag, or by the length field's rules; one that makes a packet longer and no more by the
  * keepalive, if nothing else comes. */
 static void game_plan(struct game *game) {
@@ -432,9 +457,9 @@ static void game_plan(struct game *game) {
     if (game->plan == PLAN_LINK_RESET)
         io_sim_reset(game->world, side->fd);
     if (game->plan == PLAN_END_CLIENT)
-        session_end(&game->client.session, 0, "the client wants no more");
+        side_end(&game->client);
     if (game->plan == PLAN_END_SERVER)
-        session_end(&game->server.session, 0, "the server wants no more");
+        side_end(&game->server);
     game->plan_done = true;
     excuse_lines(game);
 }
@@ -527,6 +552,7 @@ static void game_idle(struct game *game) {
         expect(side->shard.rings.lent == 0, "an idle session holds a ring");
         expect(side->shard.timers.count == 0, "an idle session has timers");
         expect(side->budget.used == 0, "an idle session holds window budget");
+        expect(!wire_rekey_due(&side->transport.wire), "a rekey is due and nobody asks for it");
         expect(side->replies == side->requests, "a global request was not answered");
         expect(side->fake.asked == side->fake.answered, "the speakers' packets were lost");
         expect(fake_kex_settled(&side->fake), "a key exchange never ended");
@@ -540,7 +566,7 @@ static void game_end_sessions(struct game *game) {
     bool by_plan = game->plan_done;
     if (!by_plan) {
         game->plan_done = true;
-        session_end(roll(game, 2) ? &client->session : &server->session, 0, "all is said");
+        side_end(roll(game, 2) ? client : server);
     }
     while (!client->ended || !server->ended)
         expect(game_step(game), "stuck: a session does not end");
@@ -563,6 +589,7 @@ static void side_deinit(struct side *side) {
 }
 
 static void play(struct game *game, uint64_t seed) {
+    alarm(SEED_SECONDS_MAX);
     game_init(game, seed);
     game->alarm.on_timer = on_alarm;
     game_run_lines(game);
@@ -602,9 +629,7 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
-    signal(SIGABRT, on_abort);
-    if (__sanitizer_set_death_callback)
-        __sanitizer_set_death_callback(report);
+    report_signals();
     static struct game game;
     for (uint64_t seed = first; seed < first + count; seed++)
         play(&game, seed);
