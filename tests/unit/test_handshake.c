@@ -95,7 +95,7 @@ Test(handshake, changed_key_is_refused_in_every_mode) {
 Test(handshake, revoked_key_is_refused) {
     cr_assert_eq(shake(), 0);
     char line[512], text[1024];
-    snprintf(line, sizeof line, "%s", file_get(place.known_hosts));
+    snprintf(line, sizeof line, "%.511s", file_get(place.known_hosts));
     snprintf(text, sizeof text, "%s@revoked * %s", line, strchr(line, ' ') + 1);
     file_put(place.known_hosts, text, 0600);
     forget();
