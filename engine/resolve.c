@@ -163,6 +163,13 @@ int resolver_start(void) {
     return 0;
 }
 
+bool resolver_busy(void) {
+    pthread_mutex_lock(&resolver.lock);
+    bool busy = resolver.idle < resolver.threads_count;
+    pthread_mutex_unlock(&resolver.lock);
+    return busy;
+}
+
 void resolver_stop(void) {
     pthread_mutex_lock(&resolver.lock);
     CHECK(resolver.started && list_empty(&resolver.queue));

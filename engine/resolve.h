@@ -17,7 +17,9 @@ struct resolve_result {
 struct resolve; /* one request */
 
 MUST_USE int resolver_start(void); /* before shards use it; starts its threads on first need */
-void resolver_stop(void);          /* joins its threads; all requests must be answered or cancelled */
+/* A thread is inside getaddrinfo(3), which cannot be interrupted: resolver_stop would wait for the name servers. */
+bool resolver_busy(void);
+void resolver_stop(void); /* joins its threads; all requests must be answered or cancelled */
 
 /* Asks for TCP addresses of host:port (AF_UNSPEC, AF_INET, AF_INET6). done runs once on the shard's thread, never from
  * within this call; the result is valid during done only. Returns the request, for resolve_cancel, or NULL: no memory.

@@ -448,6 +448,8 @@ int client_run(const struct options *options, void (*on_ready)(void)) {
     if (err == 0) {
         start_serving(&client);
         run_loop(&client);
+        if (resolver_busy()) /* everything is closed; a name server that does not answer holds nobody up */
+            _exit(client.status);
         resolver_stop();
     }
     for (unsigned i = 0; i < client.shards_count; i++) {

@@ -69,6 +69,15 @@ static int go_background(void) {
     return 0;
 }
 
+/* Whoever started us without standard descriptors must not find a socket in their place. */
+static int fill_standard_descriptors(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd < 0 ? ERR_SYSTEM : close(fd);
+}
+
 /* Descriptors up to the hard limit; no core that could hold keys. */
 static void set_limits(void) {
     struct rlimit files, core = {0, 0};
@@ -123,6 +132,8 @@ static int set_log(const struct options *options) {
 
 int main(int argc, char **argv) {
     struct options options;
+    if (fill_standard_descriptors() != 0)
+        return EXIT_FAILED;
     signal(SIGPIPE, SIG_IGN);
     log_init("leat", LOG_LEVEL_INFO, STDERR_FILENO);
     if (options_read(&options, argc, argv) != 0)
