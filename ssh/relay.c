@@ -276,6 +276,16 @@ struct flow *relay_asked(struct session *session, const char *host, uint16_t por
     return &relay->flow;
 }
 
+void relay_abort_all(struct session *session) {
+    list_for_each (node, &session->relays) {
+        struct relay *relay = list_entry(node, struct relay, node);
+        if (!relay->has_conn)
+            continue;
+        set_what(relay, "session ended");
+        conn_abort(&relay->conn);
+    }
+}
+
 void relay_print(const struct session *session) {
     list_for_each (node, &session->relays) {
         const struct relay *relay = list_entry(node, struct relay, node);

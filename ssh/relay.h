@@ -29,5 +29,8 @@ void relay_open(struct session *session, int fd, const char *host, uint16_t port
 struct flow *relay_asked(struct session *session, const char *host, uint16_t port, int family,
                          uint64_t connect_timeout_ns, relay_end_fn *on_end, void *owner);
 
+/* The session waits no longer: applications that have not taken yet what came for them are cut off. */
+void relay_abort_all(struct session *session);
+
 /* One line per relay of a session, for USR1. */
 void relay_print(const struct session *session);

@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
+#include "ssh/relay.h"
 #include "ssh/session_internal.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -87,6 +88,7 @@ static void on_linger(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, linger);
     session->disconnect_due = false;
     io_cancel(session->shard->io, &session->send);
+    relay_abort_all(session);
     session_try_finish(session);
 }
 
