@@ -1,9 +1,8 @@
 #include "engine/conn.h"
 #include "engine/check.h"
 #include "engine/listener.h"
+#include "engine/tcp.h"
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -371,6 +370,5 @@ void conn_init(struct conn *conn, struct shard *shard, const struct conn_ops *op
     conn->slot_waiter.on_slots = conn_on_slots;
     sendq_init(&conn->out);
     task_init(&conn->flush, flush_run);
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    tcp_tune(fd);
 }

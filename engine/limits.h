@@ -44,15 +44,15 @@
 #define LIMIT_CONFIG_LINE_BYTES 65536u
 
 /* A session's receive and send. */
-#define LIMIT_RECV_BATCH_BYTES (512u << 10)  /* one receive from the SSH socket */
-#define LIMIT_RECV_LOW_BYTES (192u << 10)    /* bulk: wake up for this much */
-#define LIMIT_BULK_BYTES (256u << 10)        /* so much without a pause is bulk */
-#define LIMIT_LULL_NS UINT64_C(200000)       /* what the last bytes of a batch wait at most */
-#define LIMIT_RECV_MIN_BYTES 65536u          /* less room than this in the ring: spill the oldest slices first */
-#define LIMIT_CONTROL_BYTES 65536u           /* sealed control packets in one batch */
-#define LIMIT_CONTROL_PACKET_BYTES 4096u     /* payload of one */
-#define LIMIT_NOTSENT_BYTES (256u << 10)     /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
-#define LIMIT_QUIET_NS UINT64_C(1000000000)  /* without input for so long, a session gives its buffers back */
+#define LIMIT_RECV_BATCH_BYTES (512u << 10) /* one receive from the SSH socket */
+#define LIMIT_RECV_LOW_BYTES (256u << 10)   /* bulk: wake up for this much */
+#define LIMIT_BULK_BYTES (256u << 10)       /* so much without a pause is bulk */
+#define LIMIT_LULL_NS UINT64_C(500000)      /* what the last bytes of a batch wait at most */
+#define LIMIT_RECV_MIN_BYTES 65536u         /* less room than this in the ring: spill the oldest slices first */
+#define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */
+#define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
+#define LIMIT_NOTSENT_BYTES (256u << 10)    /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
+#define LIMIT_QUIET_NS UINT64_C(1000000000) /* without input for so long, a session gives its buffers back */
 #define LIMIT_REKEY_RETRY_NS UINT64_C(10000000) /* a rekey that is due and did not begin is asked for again */
-#define LIMIT_LINGER_NS UINT64_C(2000000000) /* an ending session waits so long for its last bytes to leave */
-#define LIMIT_DIAL_NS UINT64_C(120000000000) /* connecting to a forward's target, all its addresses together */
+#define LIMIT_LINGER_NS UINT64_C(2000000000)    /* an ending session waits so long for its last bytes to leave */
+#define LIMIT_DIAL_NS UINT64_C(120000000000)    /* connecting to a forward's target, all its addresses together */

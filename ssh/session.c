@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
+#include "engine/tcp.h"
 #include "ssh/relay.h"
 #include "ssh/session_internal.h"
 #include <netinet/in.h>
@@ -48,9 +49,9 @@ static void on_alive(struct timer *timer) {
 /* ---- start and end ---- */
 
 static void set_socket_options(int fd) {
-    int one = 1, lowat = LIMIT_NOTSENT_BYTES;
-    /* On a proxy's socketpair none of these exist; it works without. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    int lowat = LIMIT_NOTSENT_BYTES;
+    tcp_tune(fd);
+    /* A proxy's socketpair does not have it, and works without. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
 }
 

@@ -37,11 +37,9 @@ static int bind_source(int fd, const char *source, int family) {
     return error;
 }
 
-static void set_options(int fd, bool keepalive) {
-    const int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (keepalive)
-        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+static void set_keepalive(int fd, bool keepalive) {
+    const int on = keepalive;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
 /* 0 and *fd, or an errno. */
@@ -50,7 +48,7 @@ static int try_address(const struct options *options, const struct address *addr
     *fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (*fd < 0)
         return errno;
-    set_options(*fd, options->tcp_keepalive);
+    set_keepalive(*fd, options->tcp_keepalive);
     int error = options->bind_address ? bind_source(*fd, options->bind_address, to->sa_family) : 0;
     if (!error && connect(*fd, to, address->len) < 0)
         error = errno == EINPROGRESS || errno == EINTR ? wait_connected(*fd, deadline_ns) : errno;
