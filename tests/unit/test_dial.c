@@ -1,6 +1,7 @@
 #include "engine/dial.h"
 #include "tests/unit/engine_rig.h"
 #include <dirent.h>
+#include <poll.h>
 
 #define NAME_IMPOSSIBLE "a123456789a123456789a123456789a123456789a123456789a123456789abcdef.invalid"
 #define SECOND_NS (1000 * RIG_MS)
@@ -182,6 +183,8 @@ RIG_TEST(dial, can_be_canceled_at_every_stage) {
             cr_assert_eq(call.err, ERR_CANCELED);
         }
     }
+    while (resolver_busy()) /* a name that nobody waits for any more is still looked up, in a file that is open */
+        poll(NULL, 0, 1);
     cr_assert_eq(descriptors_open(), open_before);
     silent_close(listener, fillers);
     close(answering);
