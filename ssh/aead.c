@@ -1,6 +1,7 @@
 #include "ssh/aead.h"
 #include "engine/check.h"
 #include "engine/limits.h"
+#include "ssh/codec.h"
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -35,17 +36,6 @@ static const struct suite {
     [AEAD_AES256_GCM] = {"aes256-gcm@openssh.com", "AES-256-GCM", 16},
     [AEAD_CHACHA20_POLY1305] = {"chacha20-poly1305@openssh.com", "ChaCha20", 8},
 };
-
-static uint32_t get_be32(const uint8_t *from) {
-    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
-}
-
-static void put_be32(uint8_t *to, uint32_t value) {
-    to[0] = (uint8_t)(value >> 24);
-    to[1] = (uint8_t)(value >> 16);
-    to[2] = (uint8_t)(value >> 8);
-    to[3] = (uint8_t)value;
-}
 
 /* Everything that OpenSSL refuses ends here, so that its error queue never grows and never misleads libssh. */
 static int crypto_failed(void) {
@@ -168,7 +158,7 @@ static int gcm_open(struct aead *aead, uint8_t *packet, uint32_t packet_length) 
 /* The block counter (8 bytes, little endian) starts at 0; the nonce is the sequence number (8 bytes, big endian). */
 static bool chacha_start(EVP_CIPHER_CTX *ctx, uint32_t seq) {
     uint8_t nonce[CHACHA_NONCE_BYTES] = {0};
-    put_be32(nonce + CHACHA_NONCE_BYTES - 4, seq);
+    codec_put_u32(nonce + CHACHA_NONCE_BYTES - 4, seq);
     return EVP_EncryptInit_ex2(ctx, NULL, NULL, nonce, NULL) == 1;
 }
 
@@ -219,19 +209,19 @@ static int chacha_open(struct aead *aead, uint32_t seq, uint8_t *packet, uint32_
         OPENSSL_cleanse(body, packet_length);
         return crypto_failed();
     }
-    put_be32(packet, packet_length);
+    codec_put_u32(packet, packet_length);
     return 0;
 }
 
 int aead_length(struct aead *aead, uint32_t seq, const uint8_t *packet, uint32_t *packet_length) {
     uint8_t plain[AEAD_LENGTH_BYTES];
     if (aead->kind != AEAD_CHACHA20_POLY1305) {
-        *packet_length = get_be32(packet);
+        *packet_length = codec_get_u32(packet);
         return 0;
     }
     if (!chacha_length(aead, seq, packet, plain))
         return crypto_failed();
-    *packet_length = get_be32(plain);
+    *packet_length = codec_get_u32(plain);
     return 0;
 }
 

@@ -1,25 +1,8 @@
 #pragma once
-/* What the files of the mux share: message numbers, the table that governs a flow's life, the channel table, and the
+/* What the files of the mux share: the table that governs a flow's life, the channel table, and the
  * scheduler. For mux*.c, flow.c, scheduler.c and their tests. */
+#include "ssh/messages.h"
 #include "ssh/mux.h"
-
-/* RFC 4254 §9 */
-enum message {
-    MSG_GLOBAL_REQUEST = 80,
-    MSG_REQUEST_SUCCESS = 81,
-    MSG_REQUEST_FAILURE = 82,
-    MSG_CHANNEL_OPEN = 90,
-    MSG_CHANNEL_OPEN_CONFIRMATION = 91,
-    MSG_CHANNEL_OPEN_FAILURE = 92,
-    MSG_CHANNEL_WINDOW_ADJUST = 93,
-    MSG_CHANNEL_DATA = 94,
-    MSG_CHANNEL_EXTENDED_DATA = 95,
-    MSG_CHANNEL_EOF = 96,
-    MSG_CHANNEL_CLOSE = 97,
-    MSG_CHANNEL_REQUEST = 98,
-    MSG_CHANNEL_SUCCESS = 99,
-    MSG_CHANNEL_FAILURE = 100
-};
 
 #define REFUSAL_TEXT_BYTES 256u /* longer words of a refusal are cut */
 

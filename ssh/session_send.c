@@ -2,6 +2,8 @@
  */
 #include "engine/check.h"
 #include "engine/limits.h"
+#include "ssh/codec.h"
+#include "ssh/messages.h"
 #include "ssh/session_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -84,12 +86,14 @@ static int batch_disconnect(struct session *session) {
     uint32_t reason = session->end_err == 0         ? DISCONNECT_BY_APPLICATION
                       : session->end_err == ERR_TAG ? DISCONNECT_MAC_ERROR
                                                     : DISCONNECT_PROTOCOL_ERROR;
-    memset(payload, 0, sizeof(payload));
-    payload[0] = 1; /* SSH_MSG_DISCONNECT: code, description, language */
-    payload[4] = (uint8_t)reason;
-    payload[8] = (uint8_t)text;
-    memcpy(payload + 9, session->end_reason, text);
-    return batch_control(session, payload, (uint32_t)(9 + text + 4));
+    struct writer writer;
+    writer_init(&writer, payload, sizeof(payload));
+    writer_u8(&writer, MSG_DISCONNECT);
+    writer_u32(&writer, reason);
+    writer_string(&writer, session->end_reason, text);
+    writer_text(&writer, ""); /* language */
+    CHECK(writer_ok(&writer));
+    return batch_control(session, payload, (uint32_t)(writer.at - writer.start));
 }
 
 static int batch_build(struct session *session) {

@@ -2,17 +2,10 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
+#include "ssh/codec.h"
+#include "ssh/messages.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    MSG_DISCONNECT = 1,
-    MSG_UNIMPLEMENTED = 3,
-    MSG_NEWKEYS = 21,
-    MSG_USERAUTH_SUCCESS = 52,
-    MSG_CONNECTION_FIRST = 80,
-    MSG_CONNECTION_LAST = 127,
-};
 
 /* The largest packet that RFC 4253 §6.1 lets messages 1–79 count on; what the speaker says stays below. */
 #define SPEAKER_PACKET_MAX 35000u
@@ -25,17 +18,6 @@ _Static_assert(TRANSPORT_OUTPUT_BYTES >= SPEAKER_PACKET_MAX + WIRE_HEADER_BYTES 
 _Static_assert(LIMIT_VERSION_LINE_BYTES < sizeof((struct transport *)0)->peer_version, "a version line fits");
 
 static const uint8_t dummy_tag[AEAD_TAG_BYTES];
-
-static uint32_t get_be32(const uint8_t *from) {
-    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
-}
-
-static void put_be32(uint8_t *to, uint32_t value) {
-    to[0] = (uint8_t)(value >> 24);
-    to[1] = (uint8_t)(value >> 16);
-    to[2] = (uint8_t)(value >> 8);
-    to[3] = (uint8_t)value;
-}
 
 int transport_init(struct transport *transport, bool is_client, uint64_t rekey_bytes, struct speaker *speaker) {
     *transport = (struct transport){.speaker = speaker};
@@ -115,7 +97,7 @@ static int from_take(struct transport *t) {
 static int scan_packet(struct transport *t, uint8_t *at, size_t len) {
     if (len < WIRE_HEADER_BYTES)
         return 0;
-    uint32_t packet_length = get_be32(at), padding = at[AEAD_LENGTH_BYTES];
+    uint32_t packet_length = codec_get_u32(at), padding = at[AEAD_LENGTH_BYTES];
     if (packet_length > SPEAKER_PACKET_MAX || padding + 2 > packet_length) {
         log_error("libssh sent a packet of impossible length");
         return ERR_KEX;
@@ -130,7 +112,7 @@ static int scan_packet(struct transport *t, uint8_t *at, size_t len) {
     }
     /* The speaker has numbered the packets that it was fed; the peer counts all it has sent. */
     if (payload[0] == MSG_UNIMPLEMENTED && packet_length - 1 - padding >= 5)
-        put_be32(payload + 1, t->last_fed_seq);
+        codec_put_u32(payload + 1, t->last_fed_seq);
     if (payload[0] == MSG_NEWKEYS)
         t->from_tagged = true;
     memmove(at + plain, at + plain + tag, len - plain - tag);
@@ -219,7 +201,7 @@ static int input_version(struct transport *t, const uint8_t *data, size_t len, s
 static void note_disconnect(struct transport *t, const struct packet *packet) {
     const uint8_t *payload = packet->payload;
     uint32_t room = packet->payload_len < 9 ? 0 : packet->payload_len - 9;
-    uint32_t len = packet->payload_len < 9 ? 0 : get_be32(payload + 5);
+    uint32_t len = packet->payload_len < 9 ? 0 : codec_get_u32(payload + 5);
     if (len > room)
         len = room;
     if (len)
@@ -310,7 +292,7 @@ static int output_version(struct transport *t, const uint8_t *from, size_t len, 
 
 /* Padding and sealing are the wire's, so only the payload is taken. */
 static int output_packet(struct transport *t, const uint8_t *from, uint8_t *out, size_t cap) {
-    uint32_t packet_length = get_be32(from);
+    uint32_t packet_length = codec_get_u32(from);
     uint32_t payload_len = packet_length - 1 - from[AEAD_LENGTH_BYTES];
     if (cap < WIRE_HEADER_BYTES + payload_len + WIRE_TRAILER_MAX)
         return 0;

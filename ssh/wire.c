@@ -1,32 +1,13 @@
 #include "ssh/wire.h"
 #include "engine/check.h"
 #include "engine/limits.h"
+#include "ssh/codec.h"
+#include "ssh/messages.h"
 #include <string.h>
-
-/* The message numbers that the wire acts on (RFC 4250 §4.1). */
-enum {
-    MSG_DISCONNECT = 1,
-    MSG_KEXINIT = 20,
-    MSG_NEWKEYS = 21,
-    MSG_KEX_METHOD_FIRST = 30,
-    MSG_KEX_METHOD_LAST = 49,
-    MSG_CONNECTION_FIRST = 80,
-};
 
 #define PADDING_MIN 4u
 #define KEXINIT_COOKIE_BYTES 16u
 #define AES_BLOCK_BYTES 16u
-
-static uint32_t get_be32(const uint8_t *from) {
-    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
-}
-
-static void put_be32(uint8_t *to, uint32_t value) {
-    to[0] = (uint8_t)(value >> 24);
-    to[1] = (uint8_t)(value >> 16);
-    to[2] = (uint8_t)(value >> 8);
-    to[3] = (uint8_t)value;
-}
 
 static void half_wipe(struct wire_half *half) {
     aead_destroy(half->aead);
@@ -142,7 +123,7 @@ static int kexinit_strict(const uint8_t *payload, size_t len, bool from_client, 
     const size_t list_at = 1 + KEXINIT_COOKIE_BYTES + 4;
     if (len < list_at)
         return ERR_PROTOCOL;
-    uint32_t list_len = get_be32(payload + list_at - 4);
+    uint32_t list_len = codec_get_u32(payload + list_at - 4);
     if (list_len > len - list_at)
         return ERR_PROTOCOL;
     *strict = name_list_has(payload + list_at, list_len,
@@ -227,7 +208,7 @@ static int note_in(struct wire *wire, const struct packet *packet, size_t bytes)
 /* ── inbound ── */
 
 static int frame_length(struct wire_half *in, const uint8_t *data, uint32_t *packet_length) {
-    *packet_length = get_be32(data);
+    *packet_length = codec_get_u32(data);
     int err = in->state == WIRE_SEALED ? aead_length(in->aead, in->seq, data, packet_length) : 0;
     if (err != 0)
         return err;
@@ -313,7 +294,7 @@ int wire_seal(struct wire *wire, uint8_t *packet, uint32_t payload_len) {
         err = kexinit_note(wire, WIRE_OUT, packet + WIRE_HEADER_BYTES, payload_len);
     if (err != 0 || (wire->strict && wire->breach_in))
         return wire_die(wire, ERR_PROTOCOL);
-    put_be32(packet, packet_length);
+    codec_put_u32(packet, packet_length);
     packet[AEAD_LENGTH_BYTES] = (uint8_t)padding;
     /* Zeros, not the random bytes that RFC 4253 §6 suggests: they helped CBC ciphers against known plaintext. An AEAD
      * needs no such help, and in the clear they would hide nothing. */

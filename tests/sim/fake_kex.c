@@ -1,18 +1,11 @@
 #include "tests/sim/fake_kex.h"
 #include "engine/check.h"
 #include "ssh/codec.h"
+#include "ssh/messages.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    MSG_IGNORE = 2,
-    MSG_UNIMPLEMENTED = 3,
-    MSG_KEXINIT = 20,
-    MSG_NEWKEYS = 21,
-    MSG_KEX_INIT = 30,
-    MSG_KEX_REPLY = 31,
-    MSG_UNKNOWN = 70
-};
+enum { MSG_KEX_INIT = 30, MSG_KEX_REPLY = 31, MSG_UNKNOWN = 70 };
 
 static struct fake_kex *fake_of(struct speaker *speaker) {
     return (struct fake_kex *)(void *)speaker;

@@ -1,0 +1,31 @@
+#pragma once
+/* The message numbers of SSH that leat itself acts on (RFC 4250 §4.1). */
+
+enum {
+    /* Transport, RFC 4253; user authentication, RFC 4252: libssh's. */
+    MSG_DISCONNECT = 1,
+    MSG_IGNORE = 2,
+    MSG_UNIMPLEMENTED = 3,
+    MSG_KEXINIT = 20,
+    MSG_NEWKEYS = 21,
+    MSG_KEX_METHOD_FIRST = 30,
+    MSG_KEX_METHOD_LAST = 49,
+    MSG_USERAUTH_SUCCESS = 52,
+    /* Connection protocol, RFC 4254: leat's. */
+    MSG_CONNECTION_FIRST = 80,
+    MSG_GLOBAL_REQUEST = 80,
+    MSG_REQUEST_SUCCESS = 81,
+    MSG_REQUEST_FAILURE = 82,
+    MSG_CHANNEL_OPEN = 90,
+    MSG_CHANNEL_OPEN_CONFIRMATION = 91,
+    MSG_CHANNEL_OPEN_FAILURE = 92,
+    MSG_CHANNEL_WINDOW_ADJUST = 93,
+    MSG_CHANNEL_DATA = 94,
+    MSG_CHANNEL_EXTENDED_DATA = 95,
+    MSG_CHANNEL_EOF = 96,
+    MSG_CHANNEL_CLOSE = 97,
+    MSG_CHANNEL_REQUEST = 98,
+    MSG_CHANNEL_SUCCESS = 99,
+    MSG_CHANNEL_FAILURE = 100,
+    MSG_CONNECTION_LAST = 127,
+};
