@@ -55,4 +55,5 @@ end_tunnel
 
 step "5. Side by side"
 awk -v l="${leat_rate#* }" -v s="${ssh_rate#* }" 'BEGIN { printf "  leat %.0f MB/s, ssh %.0f MB/s: %.2f times\n", l, s, l / s }'
+world_end
 echo "  Everything was stopped and removed. Figures to trust, with medians and CPU time: ./dev bench-quick"

@@ -5,6 +5,7 @@ world_begin() {
     world=$(mktemp -d "${TMPDIR:-/tmp}/leat-XXXXXX")
     world_pids=()
     world_run_sshd=no
+    export XDG_CACHE_HOME=$world/cache # leat remembers its self-check there
     trap world_end EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP

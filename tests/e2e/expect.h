@@ -37,3 +37,12 @@ static inline void expect_failure_line(struct process *leat, const char *why) {
             pause_seconds(0.01);                                                                                       \
         cr_expect((condition), "not in time: %s", #condition);                                                         \
     } while (0)
+
+/* After leat -f, in a test that is a subreaper. The one that stays in the background becomes our child when its parent
+ * is gone. */
+static inline struct process *adopt_background(struct world *world) {
+    pid_t pid = 0;
+    expect_soon((pid = process_child(world, getpid(), "leat")) != 0, 10);
+    cr_assert_neq(pid, 0, "nobody is in the background");
+    return world_adopt(world, "leat -f", pid);
+}

@@ -102,14 +102,6 @@ Test(start, log_file_takes_all_lines) {
 
 /* ---- -f ---- */
 
-/* The one that stays in the background becomes our child when its parent is gone. */
-static struct process *adopt_background(void) {
-    pid_t pid = 0;
-    expect_soon((pid = process_child(&world, getpid(), "leat")) != 0, 10);
-    cr_assert_neq(pid, 0, "nobody is in the background");
-    return world_adopt(&world, "leat -f", pid);
-}
-
 Test(start, background_when_all_is_up) {
     uint16_t local = free_port(), remote = free_port();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -119,7 +111,7 @@ Test(start, background_when_all_is_up) {
     /* At once, without another try: this is what -f promises. */
     expect_traffic(local);
     expect_traffic(remote);
-    struct process *background = adopt_background();
+    struct process *background = adopt_background(&world);
     cr_expect_eq(getsid(background->pid), background->pid, "it is no session of its own");
     expect_clean_end(background);
     cr_expect_str_empty(process_log(leat));

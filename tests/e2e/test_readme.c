@@ -1,0 +1,129 @@
+/* Every command and the configuration that README.md shows, run as they stand there: only the names of other machines
+ * and the fixed port become this machine's. */
+#include "expect.h"
+#include "traffic.h"
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define ARGS_MAX 32
+
+static struct world world;
+static struct target *target;
+static char *readme;
+static uint16_t port; /* stands for 10000 */
+
+static void setup(void) {
+    world_begin(&world);
+    world_sshd(&world, "");
+    target = target_start("127.0.0.1", TARGET_TRAFFIC);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const char *path = getenv("LEAT_README");
+    FILE *file = path != NULL ? fopen(path, "re") : NULL;
+    cr_assert_not_null(file, "LEAT_README does not name the README");
+    size_t cap = 0;
+    cr_assert_gt(getdelim(&readme, &cap, '\0', file), 0);
+    fclose(file);
+}
+static void teardown(void) {
+    target_stop(target);
+    world_end(&world);
+    free(readme);
+}
+TestSuite(readme, .init = setup, .fini = teardown, .timeout = 300);
+
+static const char *replaced(const char *text, const char *what, const char *by) {
+    const char *at = strstr(text, what);
+    return at == NULL ? text : world_format("%.*s%s%s", (int)(at - text), text, by, at + strlen(what));
+}
+
+/* A word of the README, with this machine's names. */
+static const char *localized(const char *word) {
+    word = replaced(word, "10000", world_format("%u", port));
+    word = replaced(word, "lan-host:80", world_format("127.0.0.1:%u", target_port(target)));
+    word = replaced(word, "workstation:22", world_format("127.0.0.1:%u", target_port(target)));
+    return replaced(word, "user@work", world_format("%s@work", getpwuid(geteuid())->pw_name));
+}
+
+static const char *config_with(const char *host_lines) {
+    static char path[256];
+    snprintf(path, sizeof(path), "%s/ssh_config", world.dir);
+    const char *text = replaced(host_lines, "work.example.org", "127.0.0.1");
+    text = replaced(text, "10000 lan-host:80", world_format("%u 127.0.0.1:%u", port, target_port(target)));
+    world_write(path,
+                world_format("%s\nHost work\n HostName 127.0.0.1\n Port %u\n IdentityFile %s\n IdentitiesOnly yes\n"
+                             " UserKnownHostsFile %s\n BatchMode yes\n",
+                             text, world.sshd_port, world.user_key, world.known_hosts));
+    return path;
+}
+
+/* Runs one line of the README; with -f the process that stays. */
+static struct process *run_line(const char *line, size_t len, const char *config) {
+    char *argv[ARGS_MAX] = {getenv("LEAT_BIN"), "-v", "-F", (char *)(uintptr_t)config, "-o", NULL}, *rest = NULL;
+    unsigned argc = 5;
+    argv[argc++] = (char *)(uintptr_t)world_format("IoBackend=%s", getenv("LEAT_BACKEND"));
+    bool background = false;
+    char *copy = strndup(line, len);
+    for (char *word = strtok_r(copy, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+        if (strcmp(word, "leat") == 0)
+            continue;
+        background |= strcmp(word, "-f") == 0;
+        cr_assert_lt(argc, ARGS_MAX - 1);
+        argv[argc++] = (char *)(uintptr_t)localized(word);
+    }
+    argv[argc] = NULL;
+    struct process *leat = world_start(&world, "leat", argv);
+    free(copy);
+    expect_up(leat);
+    if (!background)
+        return leat;
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
+    return adopt_background(&world);
+}
+
+static uint16_t allocated_port(void) {
+    for (unsigned i = 0; i < world.count; i++) {
+        const char *said = strstr(process_log(&world.processes[i]), "Allocated port ");
+        if (said != NULL)
+            return (uint16_t)atoi(said + strlen("Allocated port "));
+    }
+    return 0;
+}
+
+static void expect_line_works(const char *line, size_t len, const char *config) {
+    port = free_port();
+    struct process *leat = run_line(line, len, config);
+    uint16_t reached = memmem(line, len, " 0:", 3) != NULL ? allocated_port() : port;
+    struct traffic_result result = traffic_through("127.0.0.1", reached, 1, 100000, 100000);
+    cr_expect(result.ok, "%.*s: %s", (int)len, line, result.why);
+    expect_clean_end(leat);
+}
+
+Test(readme, every_command_works) {
+    unsigned commands = 0;
+    const char *config = config_with("");
+    for (const char *line = readme; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, "leat -", 6) != 0)
+            continue;
+        expect_line_works(line, strcspn(line, "\n"), config);
+        commands++;
+    }
+    cr_expect_geq(commands, 5, "the README's how-to was not found");
+}
+
+Test(readme, its_configuration_works) {
+    const char *start = strstr(readme, "\nHost work\n");
+    cr_assert_not_null(start);
+    const char *end = strstr(start, "```");
+    port = free_port();
+    const char *config = config_with(world_format("%.*s", (int)(end - start), start));
+    struct process *leat = run_line("leat work", strlen("leat work"), config);
+    cr_expect(traffic_through("127.0.0.1", port, 2, 100000, 100000).ok);
+    cr_expect_eq(process_lines(world.sshd, "Accepted publickey"), 4, "Connections 4");
+    /* A stock ssh takes the same file. */
+    cr_expect_eq(world_run(&world, "ssh", "-G", "-F", config, "work", NULL), 0);
+    expect_clean_end(leat);
+}
