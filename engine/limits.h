@@ -28,7 +28,9 @@
 #define LIMIT_SLOTS_PER_RECV 8u             /* a hot flow's vectored receive */
 #define LIMIT_SEND_BATCH_BYTES (256u << 10) /* sealed for one send */
 #define LIMIT_SEND_BATCH_PACKETS 256u
-#define LIMIT_RING_BYTES (1u << 20) /* one session's receive ring; holds ≥ 2 packets of the largest size */
+/* One session's receive ring: a full window towards OpenSSH and one receive more, so that a flow alone never has to be
+ * moved out of it. Memory is touched as far as it is used; a ring that has drained starts again at its base. */
+#define LIMIT_RING_BYTES (16u << 20)
 #define LIMIT_RINGS_PER_SHARD 256u
 #define LIMIT_SLICES_PER_RING 8192u
 #define LIMIT_SEND_IOV 64u

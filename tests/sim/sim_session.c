@@ -62,6 +62,9 @@ struct game {
     uint64_t steps;
 };
 
+/* Far smaller than in the programs: so that slices have to be moved out of it. */
+#define SIM_RING_BYTES (1u << 20)
+
 static struct game *playing; /* for what has no argument: the wrapped calls and the report of a failure */
 static bool verbose;
 
@@ -278,7 +281,7 @@ static void side_init(struct side *side, struct game *game, bool is_client, int 
     /* A small ring is soon full of what slow applications leave there. A flipped bit can make a packet of any length.
      */
     if (game->plan != PLAN_CORRUPT)
-        ring_pool_init(&side->shard.rings, LIMIT_RING_BYTES >> roll(game, 4), 1);
+        ring_pool_init(&side->shard.rings, SIM_RING_BYTES >> roll(game, 4), 1);
     CHECK(transport_init(&side->transport, is_client, rekey_bytes, &side->fake.base) == 0);
     fake_kex_init(&side->fake, &side->transport.wire, is_client, roll(game, 3) > 0, game->seed);
     window_budget_init(&side->budget, LIMIT_WINDOW_BUDGET_BYTES);
