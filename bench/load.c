@@ -4,10 +4,11 @@
  *   load port                        prints a port that was free a moment ago
  *   load down HOST PORT BYTES [-p]   receives BYTES; prints "seconds MB/s"; -p: a live line on the terminal
  *   load up HOST PORT BYTES [-p]     sends BYTES; ends when the server has said that it received them all
- *   load opens HOST PORT COUNT N     COUNT connections, N at a time: connect, one byte there and back, close; prints opens/s
+ *   load opens HOST PORT COUNT N     COUNT connections, N at a time: connect, one byte there and back, close; prints
+ * opens/s
  *
- * Bytes are counted where they arrive. Neither side touches them (sendfile out of a memfd, MSG_TRUNC in), so that as little
- * as possible of the machine goes into the load itself. Content is verified by the tests, not here. */
+ * Bytes are counted where they arrive. Neither side touches them (sendfile out of a memfd, MSG_TRUNC in), so that as
+ * little as possible of the machine goes into the load itself. Content is verified by the tests, not here. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -154,6 +155,23 @@ static int listen_any(uint16_t *port) {
     return fd;
 }
 
+/* From below the range of outgoing connections, so that none of those takes it meanwhile. */
+static uint16_t free_port(void) {
+    for (;;) {
+        uint16_t random;
+        struct sockaddr_in addr = {.sin_family = AF_INET};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || getentropy(&random, sizeof(random)) != 0)
+            die("port");
+        uint16_t port = (uint16_t)(10240 + random % (32768 - 10240));
+        addr.sin_port = htons(port);
+        int taken = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+        close(fd);
+        if (taken == 0)
+            return port;
+    }
+}
+
 static void *wait_for_end(void *arg) {
     char byte;
     (void)arg;
@@ -255,13 +273,10 @@ static int open_many(const char *host, const char *port, uint64_t count, unsigne
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
-    uint16_t port;
     if (argc == 2 && strcmp(argv[1], "serve") == 0)
         return serve();
-    if (argc == 2 && strcmp(argv[1], "port") == 0) {
-        close(listen_any(&port));
-        return printf("%u\n", port) < 0;
-    }
+    if (argc == 2 && strcmp(argv[1], "port") == 0)
+        return printf("%u\n", free_port()) < 0;
     if (argc >= 5 && (strcmp(argv[1], "down") == 0 || strcmp(argv[1], "up") == 0))
         return transfer(argv[1][0] == 'u', argv[2], argv[3], strtoull(argv[4], NULL, 10), argc > 5);
     if (argc == 6 && strcmp(argv[1], "opens") == 0)

@@ -86,14 +86,27 @@ void world_copy(const char *from, const char *to) {
     free(text);
 }
 
-uint16_t free_port(void) {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(addr);
+static bool port_is_free(uint16_t port) {
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, len) < 0 || getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
-        die("free port");
+    bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0;
     close(fd);
-    return ntohs(addr.sin_port);
+    return is_free;
+}
+
+/* From below the range that the kernel gives to outgoing connections, so that none of the many of a test running beside
+ * this one takes it before it is listened on; at random, so that two tests do not think of the same one. */
+uint16_t free_port(void) {
+    for (unsigned tries = 0; tries < 10000; tries++) {
+        uint16_t random;
+        if (getentropy(&random, sizeof(random)) != 0)
+            die("entropy");
+        uint16_t port = (uint16_t)(10240 + random % (32768 - 10240));
+        if (port_is_free(port))
+            return port;
+    }
+    errno = EADDRINUSE;
+    die("free port");
 }
 
 /* ---- processes ---- */
