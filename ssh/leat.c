@@ -92,16 +92,16 @@ static void set_limits(void) {
 static int print_versions(const struct options *options) {
     struct io *io;
     struct slot_pool slots;
-    const char *backend = "none";
-    if (slot_pool_init(&slots, 4096, 16) != 0)
+    int err = slot_pool_init(&slots, 4096, 16);
+    if (err != 0)
         return EXIT_FAILED;
-    if (io_create(options->io_backend, &slots, &io) == 0) {
-        backend = io_name(io);
-        fprintf(stderr, "leat %s, %s, I/O backend %s\n", LEAT_VERSION, provider_versions(), backend);
+    err = io_create(options->io_backend, &slots, &io);
+    fprintf(stderr, "leat %s, %s, liburing %s, I/O backend %s\n", LEAT_VERSION, provider_versions(), LIBURING_VERSION,
+            err == 0 ? io_name(io) : "none: not to be had here");
+    if (err == 0)
         io_destroy(io);
-    }
     slot_pool_deinit(&slots);
-    return 0;
+    return err == 0 ? 0 : EXIT_FAILED;
 }
 
 static int run(const struct options *options) {
