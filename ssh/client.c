@@ -1,8 +1,8 @@
-#include "ssh/client.h"
+/* The main thread of a running client: news from the shards, signals, draining, the end. */
 #include "engine/check.h"
-#include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/resolve.h"
+#include "ssh/client_internal.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -13,28 +13,6 @@
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
-
-#define EXIT_FAILED 255
-#define SECOND_NS UINT64_C(1000000000)
-
-enum client_state { CLIENT_STARTING, CLIENT_RUNNING, CLIENT_DRAINING, CLIENT_ENDING };
-
-struct client {
-    const struct options *options;
-    struct window_budget budget;
-    struct mailbox *news; /* what shards tell the main thread */
-    struct shard **shards;
-    unsigned shards_count;
-    struct client_session *sessions;
-    unsigned sessions_count, sessions_open;
-    struct forward *forwards;
-    unsigned forwards_count, forwards_unanswered, listeners_open;
-    enum client_state state;
-    bool listening;
-    uint64_t drain_deadline_ns;
-    int signal_fd, status;
-    void (*on_ready)(void);
-};
 
 static uint64_t now_ns(void) {
     struct timespec ts;
@@ -109,7 +87,7 @@ static void close_forward(void *arg, int64_t value) {
     forward_close(arg);
 }
 
-static void post(struct shard *shard, void (*run)(void *, int64_t), void *arg) {
+void client_post(struct shard *shard, void (*run)(void *, int64_t), void *arg) {
     struct timespec pause = {.tv_nsec = 1000000};
     while (shard_post(shard, run, arg, 0) != 0) /* only while the shard is busy with a full box */
         nanosleep(&pause, NULL);
@@ -121,7 +99,7 @@ static void stop_listening(struct client *client) {
     client->listening = false;
     for (unsigned i = 0; i < client->forwards_count; i++)
         if (client->forwards[i].spec->kind == FORWARD_LOCAL)
-            post(client->shards[0], close_forward, &client->forwards[i]);
+            client_post(client->shards[0], close_forward, &client->forwards[i]);
 }
 
 static void begin_ending(struct client *client, int status) {
@@ -132,7 +110,7 @@ static void begin_ending(struct client *client, int status) {
     stop_listening(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
         if (!client->sessions[i].ended)
-            post(client->sessions[i].shard, end_session, &client->sessions[i]);
+            client_post(client->sessions[i].shard, end_session, &client->sessions[i]);
 }
 
 static uint32_t relays_running(struct client *client) {
@@ -174,7 +152,7 @@ static void on_session_news(void *arg, int64_t value) {
     begin_ending(client, EXIT_FAILED);
 }
 
-static void on_session_ended(struct session *session, int err, const char *reason) {
+void client_session_ended(struct session *session, int err, const char *reason) {
     struct client_session *of = session->owner;
     struct session_news *news = malloc(sizeof(*news));
     CHECK(news != NULL);
@@ -224,111 +202,6 @@ void client_forward_answered(struct forward *forward, bool success) {
     tell(forward->client, on_answer_news, forward, success);
 }
 
-/* ---- starting ---- */
-
-/* hostkeys-00@openssh.com and keepalive@openssh.com: nothing to grant, and any answer is the answer. */
-static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
-    (void)mux, (void)name, (void)data, (void)reply, (void)reply_len;
-    return false;
-}
-
-static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
-
-static int start_session(struct client_session *of) {
-    const struct options *options = of->client->options;
-    struct authenticated *authenticated = of->authenticated;
-    struct session_options wanted = {.fd = authenticated->fd,
-                                     .transport = &authenticated->transport,
-                                     .early = authenticated->early,
-                                     .early_len = authenticated->early_len,
-                                     .mux_ops = &mux_ops,
-                                     .budget = &of->client->budget,
-                                     .window_max = options->max_window,
-                                     .alive_interval_ns = options->server_alive_interval_s * SECOND_NS,
-                                     .alive_count_max = options->server_alive_count_max,
-                                     .rekey_interval_ns = options->rekey_limit_s * SECOND_NS,
-                                     .on_ended = on_session_ended,
-                                     .owner = of};
-    int err = session_start(&of->session, of->shard, &wanted);
-    if (err == 0)
-        authenticated->fd = -1; /* the session's now */
-    return err;
-}
-
-static void request_remote_forwards(struct client *client, struct session *session) {
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        if (client->forwards[i].spec->kind == FORWARD_REMOTE)
-            forward_request(&client->forwards[i], session);
-}
-
-static void run_start_session(void *arg, int64_t value) {
-    struct client_session *of = arg;
-    (void)value;
-    int err = start_session(of);
-    if (err != 0)
-        return on_session_ended(&(struct session){.owner = of}, err, err_text(err));
-    if (of->index == 0)
-        request_remote_forwards(of->client, &of->session);
-}
-
-static void run_listen(void *arg, int64_t value) {
-    (void)value;
-    forward_listen(arg);
-}
-
-static int bind_forwards(struct client *client) {
-    for (unsigned i = 0; i < client->forwards_count; i++) {
-        struct forward *forward = &client->forwards[i];
-        if (forward->spec->kind == FORWARD_REMOTE) {
-            client->forwards_unanswered++;
-            continue;
-        }
-        int err = forward_bind(forward);
-        if (err != 0 && client->options->exit_on_forward_failure)
-            return err;
-        client->listeners_open += forward->listeners_count;
-    }
-    return 0;
-}
-
-static int make_sessions(struct client *client) {
-    const struct options *options = client->options;
-    struct secrets *secrets;
-    int err = secrets_create(&secrets);
-    if (err != 0)
-        return err;
-    for (unsigned i = 0; i < client->sessions_count && err == 0; i++)
-        err = handshake_client(options, secrets, &client->sessions[i].authenticated);
-    secrets_wipe(secrets);
-    return err;
-}
-
-static int start_shards(struct client *client) {
-    for (unsigned i = 0; i < client->shards_count; i++) {
-        struct shard_options options = {.backend = client->options->io_backend, .index = i, .cpu = -1};
-        int err = shard_start(&options, &client->shards[i]);
-        if (err == 0)
-            continue;
-        client->shards_count = i;
-        log_error("cannot start shard %u: %s", i, err_text(err));
-        return err;
-    }
-    log_verbose("%u shard(s) on %s", client->shards_count, io_name(client->shards[0]->io));
-    return 0;
-}
-
-static void start_serving(struct client *client) {
-    client->sessions_open = client->sessions_count;
-    for (unsigned i = 0; i < client->sessions_count; i++) {
-        client->sessions[i].shard = client->shards[i % client->shards_count];
-        post(client->sessions[i].shard, run_start_session, &client->sessions[i]);
-    }
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
-            post(client->shards[0], run_listen, &client->forwards[i]);
-    client->listening = true;
-}
-
 /* ---- the main thread's loop ---- */
 
 static void print_session(void *arg, int64_t value) {
@@ -350,7 +223,7 @@ static void on_signal(struct client *client) {
         return begin_draining(client, 10);
     for (unsigned i = 0; i < client->sessions_count; i++)
         if (!client->sessions[i].ended)
-            post(client->sessions[i].shard, print_session, &client->sessions[i]);
+            client_post(client->sessions[i].shard, print_session, &client->sessions[i]);
 }
 
 static int poll_timeout_ms(const struct client *client) {
@@ -378,75 +251,12 @@ static void run_loop(struct client *client) {
     }
 }
 
-static int block_signals(struct client *client) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    client->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    return client->signal_fd < 0 ? ERR_SYSTEM : 0;
-}
-
-static int allocate(struct client *client) {
-    const struct options *options = client->options;
-    client->sessions_count = options->connections;
-    client->shards_count = options->shards != 0 ? options->shards : options->connections;
-    client->sessions = calloc(client->sessions_count, sizeof(*client->sessions));
-    client->shards = calloc(client->shards_count, sizeof(struct shard *));
-    client->forwards = calloc(options->forwards_count + 1, sizeof(*client->forwards));
-    if (client->sessions == NULL || client->shards == NULL || client->forwards == NULL)
-        return ERR_NOMEM;
-    for (unsigned i = 0; i < client->sessions_count; i++) {
-        client->sessions[i].client = client;
-        client->sessions[i].index = i;
-    }
-    for (unsigned i = 0; i < options->forwards_count; i++, client->forwards_count++) {
-        int err = forward_init(&client->forwards[i], client, &options->forwards[i]);
-        if (err != 0)
-            return err;
-    }
-    return mailbox_create(LIMIT_MAILBOX_MESSAGES, &client->news);
-}
-
-static void release(struct client *client) {
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        forward_deinit(&client->forwards[i]);
-    for (unsigned i = 0; client->sessions != NULL && i < client->sessions_count; i++)
-        if (client->sessions[i].authenticated != NULL)
-            authenticated_destroy(client->sessions[i].authenticated);
-    if (client->news != NULL)
-        mailbox_destroy(client->news);
-    if (client->signal_fd >= 0)
-        close(client->signal_fd);
-    free(client->forwards);
-    free(client->sessions);
-    free(client->shards);
-}
-
-/* Everything until the tunnel stands; each failure was reported. */
-static int start(struct client *client) {
-    int err = allocate(client);
-    if (err == 0)
-        err = make_sessions(client);
-    if (err == 0)
-        err = bind_forwards(client);
-    if (err == 0)
-        err = block_signals(client);
-    if (err == 0)
-        err = resolver_start();
-    if (err != 0)
-        client->shards_count = 0;
-    return err == 0 ? start_shards(client) : err;
-}
-
 int client_run(const struct options *options, void (*on_ready)(void)) {
     struct client client = {.options = options, .on_ready = on_ready, .signal_fd = -1};
     window_budget_init(&client.budget, options->memory_limit);
-    int err = start(&client);
+    int err = client_start(&client);
     if (err == 0) {
-        start_serving(&client);
+        client_serve(&client);
         run_loop(&client);
         if (resolver_busy()) /* everything is closed; a name server that does not answer holds nobody up */
             _exit(client.status);
@@ -456,6 +266,6 @@ int client_run(const struct options *options, void (*on_ready)(void)) {
         shard_stop(client.shards[i]);
         shard_join(client.shards[i]);
     }
-    release(&client);
+    client_release(&client);
     return err == 0 ? client.status : EXIT_FAILED;
 }

@@ -1,0 +1,175 @@
+/* How the client comes up: what may ask a person first, then what must be bound, then threads. */
+#include "engine/limits.h"
+#include "engine/log.h"
+#include "engine/resolve.h"
+#include "ssh/client_internal.h"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* hostkeys-00@openssh.com and keepalive@openssh.com: nothing to grant, and any answer is the answer. */
+static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
+    (void)mux, (void)name, (void)data, (void)reply, (void)reply_len;
+    return false;
+}
+
+static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
+
+static int start_session(struct client_session *of) {
+    const struct options *options = of->client->options;
+    struct authenticated *authenticated = of->authenticated;
+    struct session_options wanted = {.fd = authenticated->fd,
+                                     .transport = &authenticated->transport,
+                                     .early = authenticated->early,
+                                     .early_len = authenticated->early_len,
+                                     .mux_ops = &mux_ops,
+                                     .budget = &of->client->budget,
+                                     .window_max = options->max_window,
+                                     .alive_interval_ns = options->server_alive_interval_s * SECOND_NS,
+                                     .alive_count_max = options->server_alive_count_max,
+                                     .rekey_interval_ns = options->rekey_limit_s * SECOND_NS,
+                                     .on_ended = client_session_ended,
+                                     .owner = of};
+    int err = session_start(&of->session, of->shard, &wanted);
+    if (err == 0)
+        authenticated->fd = -1; /* the session's now */
+    return err;
+}
+
+static void request_remote_forwards(struct client *client, struct session *session) {
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i].spec->kind == FORWARD_REMOTE)
+            forward_request(&client->forwards[i], session);
+}
+
+static void run_start_session(void *arg, int64_t value) {
+    struct client_session *of = arg;
+    (void)value;
+    int err = start_session(of);
+    if (err != 0)
+        return client_session_ended(&(struct session){.owner = of}, err, err_text(err));
+    if (of->index == 0)
+        request_remote_forwards(of->client, &of->session);
+}
+
+static void run_listen(void *arg, int64_t value) {
+    (void)value;
+    forward_listen(arg);
+}
+
+static int bind_forwards(struct client *client) {
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        struct forward *forward = &client->forwards[i];
+        if (forward->spec->kind == FORWARD_REMOTE) {
+            client->forwards_unanswered++;
+            continue;
+        }
+        int err = forward_bind(forward);
+        if (err != 0 && client->options->exit_on_forward_failure)
+            return err;
+        client->listeners_open += forward->listeners_count;
+    }
+    return 0;
+}
+
+static int make_sessions(struct client *client) {
+    const struct options *options = client->options;
+    struct secrets *secrets;
+    int err = secrets_create(&secrets);
+    if (err != 0)
+        return err;
+    for (unsigned i = 0; i < client->sessions_count && err == 0; i++)
+        err = handshake_client(options, secrets, &client->sessions[i].authenticated);
+    secrets_wipe(secrets);
+    return err;
+}
+
+static int start_shards(struct client *client) {
+    for (unsigned i = 0; i < client->shards_count; i++) {
+        struct shard_options options = {.backend = client->options->io_backend, .index = i, .cpu = -1};
+        int err = shard_start(&options, &client->shards[i]);
+        if (err == 0)
+            continue;
+        client->shards_count = i;
+        log_error("cannot start shard %u: %s", i, err_text(err));
+        return err;
+    }
+    log_verbose("%u shard(s) on %s", client->shards_count, io_name(client->shards[0]->io));
+    return 0;
+}
+
+void client_serve(struct client *client) {
+    client->sessions_open = client->sessions_count;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
+        client->sessions[i].shard = client->shards[i % client->shards_count];
+        client_post(client->sessions[i].shard, run_start_session, &client->sessions[i]);
+    }
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
+            client_post(client->shards[0], run_listen, &client->forwards[i]);
+    client->listening = true;
+}
+
+static int block_signals(struct client *client) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    client->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return client->signal_fd < 0 ? ERR_SYSTEM : 0;
+}
+
+static int allocate(struct client *client) {
+    const struct options *options = client->options;
+    client->sessions_count = options->connections;
+    client->shards_count = options->shards != 0 ? options->shards : options->connections;
+    client->sessions = calloc(client->sessions_count, sizeof(*client->sessions));
+    client->shards = calloc(client->shards_count, sizeof(struct shard *));
+    client->forwards = calloc(options->forwards_count + 1, sizeof(*client->forwards));
+    if (client->sessions == NULL || client->shards == NULL || client->forwards == NULL)
+        return ERR_NOMEM;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
+        client->sessions[i].client = client;
+        client->sessions[i].index = i;
+    }
+    for (unsigned i = 0; i < options->forwards_count; i++, client->forwards_count++) {
+        int err = forward_init(&client->forwards[i], client, &options->forwards[i]);
+        if (err != 0)
+            return err;
+    }
+    return mailbox_create(LIMIT_MAILBOX_MESSAGES, &client->news);
+}
+
+void client_release(struct client *client) {
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        forward_deinit(&client->forwards[i]);
+    for (unsigned i = 0; client->sessions != NULL && i < client->sessions_count; i++)
+        if (client->sessions[i].authenticated != NULL)
+            authenticated_destroy(client->sessions[i].authenticated);
+    if (client->news != NULL)
+        mailbox_destroy(client->news);
+    if (client->signal_fd >= 0)
+        close(client->signal_fd);
+    free(client->forwards);
+    free(client->sessions);
+    free(client->shards);
+}
+
+/* Everything until the tunnel stands; each failure was reported. */
+int client_start(struct client *client) {
+    int err = allocate(client);
+    if (err == 0)
+        err = make_sessions(client);
+    if (err == 0)
+        err = bind_forwards(client);
+    if (err == 0)
+        err = block_signals(client);
+    if (err == 0)
+        err = resolver_start();
+    if (err != 0)
+        client->shards_count = 0;
+    return err == 0 ? start_shards(client) : err;
+}
