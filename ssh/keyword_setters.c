@@ -17,8 +17,9 @@ struct choice {
     int value;
 };
 
-/* 0 and *value, or an error that was reported. */
+/* 0 and *value, or an error that was reported (and the first choice). */
 static int choose(const struct setting *setting, const struct choice *choices, size_t count, int *value) {
+    *value = choices[0].value;
     int error = one_word(setting);
     for (size_t i = 0; !error && i < count; i++) {
         if (!strcasecmp(choices[i].text, setting->words.items[0])) {
