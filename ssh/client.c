@@ -184,6 +184,9 @@ static void on_answer_news(void *arg, int64_t success) {
     struct client *client = forward->client;
     const struct forward_spec *spec = forward->spec;
     client->forwards_unanswered--;
+    /* What the end leaves without an answer was not refused by the server. */
+    if (client->state == CLIENT_ENDING)
+        return;
     if (success && spec->port == 0)
         log_plain(LOG_LEVEL_INFO, "Allocated port %u for remote forward to %s:%u", forward->port, spec->host,
                   spec->host_port);
