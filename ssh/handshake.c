@@ -125,11 +125,17 @@ static char *copy(const char *text) {
     return strdup(text ? text : "?");
 }
 
+/* libssh before 0.12 has no name for the group exchanges, and for them alone. */
+static const char *kex_name(ssh_session ssh) {
+    const char *name = ssh_get_kex_algo(ssh);
+    return name ? name : "diffie-hellman-group-exchange";
+}
+
 static int note_algorithms(struct authenticated *made) {
     ssh_session ssh = made->speaker.ssh;
     ssh_key key = NULL;
     speaker_enter(&made->speaker);
-    made->kex = copy(ssh_get_kex_algo(ssh));
+    made->kex = copy(kex_name(ssh));
     made->cipher = copy(ssh_get_cipher_out(ssh));
     bool known = ssh_get_server_publickey(ssh, &key) == SSH_OK;
     made->hostkey = copy(known ? ssh_key_type_to_char(ssh_key_type(key)) : NULL);

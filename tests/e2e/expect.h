@@ -3,6 +3,7 @@
 #include "world.h"
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* It runs with -v and every forward stands. */
@@ -45,4 +46,18 @@ static inline struct process *adopt_background(struct world *world) {
     expect_soon((pid = process_child(world, getpid(), "leat")) != 0, 10);
     cr_assert_neq(pid, 0, "nobody is in the background");
     return world_adopt(world, "leat -f", pid);
+}
+
+/* How often keys have changed, as USR1 prints it. */
+static inline unsigned rekeys_of(struct process *leat) {
+    unsigned before = process_lines(leat, " rekeys");
+    process_kill(leat, SIGUSR1);
+    expect_soon(process_lines(leat, " rekeys") == before + 1, 10);
+    const char *line = process_log(leat), *last = NULL;
+    for (const char *at = strstr(line, " rekeys"); at != NULL; at = strstr(at + 1, " rekeys"))
+        last = at;
+    cr_assert_not_null(last);
+    while (last[-1] >= '0' && last[-1] <= '9')
+        last--;
+    return (unsigned)atoi(last);
 }

@@ -1,7 +1,6 @@
 /* A gigabyte with a rekey every 16 MB, asked for by the server or by us, verified to the last byte. */
 #include "expect.h"
 #include "traffic.h"
-#include <stdlib.h>
 
 static struct world world;
 static struct target *target;
@@ -19,20 +18,6 @@ TestSuite(rekey, .init = setup, .fini = teardown, .timeout = 600);
 /* A gigabyte; a quarter of it where sanitizers make it slow. */
 static uint64_t gigabyte(void) {
     return world_deadline(1) > 1 ? UINT64_C(256) << 20 : UINT64_C(1) << 30;
-}
-
-/* As USR1 prints it. */
-static unsigned rekeys(struct process *leat) {
-    unsigned before = process_lines(leat, " rekeys");
-    process_kill(leat, SIGUSR1);
-    expect_soon(process_lines(leat, " rekeys") == before + 1, 10);
-    const char *line = process_log(leat), *last = NULL;
-    for (const char *at = strstr(line, " rekeys"); at != NULL; at = strstr(at + 1, " rekeys"))
-        last = at;
-    cr_assert_not_null(last);
-    while (last[-1] >= '0' && last[-1] <= '9')
-        last--;
-    return (unsigned)atoi(last);
 }
 
 #define BOTH_WAYS_BYTES (UINT64_C(128) << 20)
@@ -54,7 +39,7 @@ static void carry(const struct plan *plan) {
     cr_expect_eq(target_failures(target, why, sizeof(why)), 0, "%s", why);
     /* One is due every 16 MB of the busier direction; who asks for it finishes some packets before. */
     uint64_t most = plan->up > plan->down ? plan->up : plan->down, due = most / (16 << 20);
-    unsigned made = rekeys(leat);
+    unsigned made = rekeys_of(leat);
     cr_expect_geq(made, due * 3 / 4, "%u rekeys, %u due", made, (unsigned)due);
     expect_clean_end(leat);
 }
@@ -95,7 +80,7 @@ Test(rekey, many_flows_meanwhile) {
         cr_expect_eq(traffic_many("127.0.0.1", remote, 50, 200, 100000, 100000, why, sizeof(why)), 0, "-R: %s", why);
     }
     cr_expect_eq(target_failures(target, why, sizeof(why)), 0, "%s", why);
-    cr_expect_gt(rekeys(leat), 5);
+    cr_expect_gt(rekeys_of(leat), 5);
     expect_clean_end(leat);
 }
 
@@ -106,7 +91,7 @@ Test(rekey, by_time) {
     struct process *leat = world_leat(&world, "-v", "-o", "RekeyLimit=default 1s", "-L",
                                       world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
     expect_up(leat);
-    expect_soon(rekeys(leat) >= 2, 20);
+    expect_soon(rekeys_of(leat) >= 2, 20);
     struct traffic_result result = traffic_through("127.0.0.1", port, 1, 1 << 20, 1 << 20);
     cr_expect(result.ok, "%s", result.why);
     expect_clean_end(leat);
