@@ -112,6 +112,7 @@ Test(link, bit_flipped) {
 static pid_t server_child(void) {
     pid_t child = 0, below;
     expect_soon((child = process_child(&world, world.sshd->pid, "sshd")) != 0, 5);
+    cr_assert(child > 0); /* kill(0) would be our own end */
     while ((below = process_child(&world, child, "sshd")) != 0)
         child = below;
     return child;

@@ -258,10 +258,12 @@ static bool is_own(const struct world *world, pid_t pid) {
     return false;
 }
 
+/* OpenSSH 9.8 and later have programs called sshd-session where there was one sshd. */
 static bool runs(pid_t pid, const char *program) {
     char *name = read_file(world_format("/proc/%d/comm", (int)pid));
+    size_t len = strlen(program) < 15 ? strlen(program) : 15;
     name[strcspn(name, "\n")] = '\0';
-    bool same = strncmp(name, program, 15) == 0;
+    bool same = strncmp(name, program, len) == 0 && (name[len] == '\0' || name[len] == '-');
     free(name);
     return same;
 }
@@ -357,8 +359,6 @@ struct process *world_leat(struct world *world, ...) {
 
 /* ---- the world ---- */
 
-static bool made_run_sshd;
-
 void world_begin(struct world *world) {
     const char *tmp = getenv("TMPDIR");
     *world = (struct world){.count = 0};
@@ -394,8 +394,6 @@ void world_end(struct world *world) {
         pass_on_findings(&world->processes[i]);
     }
     nftw(world->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    if (made_run_sshd)
-        rmdir("/run/sshd");
 }
 
 static void wait_listening(struct world *world) {
@@ -439,8 +437,9 @@ static const char *find_sshd(void) {
 }
 
 void world_sshd(struct world *world, const char *more) {
-    if (geteuid() == 0 && mkdir("/run/sshd", 0755) == 0)
-        made_run_sshd = true; /* where sshd drops its privileges; Debian's service makes it */
+    /* Where sshd drops its privileges; Debian's service makes it. It stays: another test's sshd may need it by now. */
+    if (geteuid() == 0 && mkdir("/run/sshd", 0755) < 0 && errno != EEXIST)
+        die("/run/sshd");
     world->sshd_port = free_port();
     const char *config = world_path(world, "sshd_config");
     /* sshd takes the first value of a directive: `more` comes first. */

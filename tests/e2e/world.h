@@ -72,7 +72,8 @@ unsigned process_lines(const struct process *process, const char *text);
 long process_rss_kib(const struct process *process);
 double process_cpu_seconds(const struct process *process);
 unsigned process_descriptors(const struct process *process);
-/* A child of parent that runs `program` and was not started by the world itself; 0 when there is none. */
+/* A child of parent that runs `program` (or `program`-something) and was not started by the world itself; 0 when there
+ * is none. */
 pid_t process_child(const struct world *world, pid_t parent, const char *program);
 
 uint16_t free_port(void);
