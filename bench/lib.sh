@@ -8,12 +8,13 @@ world_begin() {
     export XDG_CACHE_HOME=$world/cache # leat remembers its self-check there
     trap world_end EXIT
     trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    trap 'exit 143' TERM HUP PIPE
 }
 
 world_end() {
     local pid
     trap - EXIT
+    trap '' INT TERM HUP PIPE # nothing cuts the cleaning short
     for pid in "${world_pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${world_pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     [ "$world_run_sshd" = no ] || rmdir /run/sshd 2>/dev/null || true
