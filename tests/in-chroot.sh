@@ -14,12 +14,14 @@ esac
 # outside who removes the chroot finds the machine's /dev in it.
 if [ -z "${LEAT_IN_CHROOT:-}" ]; then
     command -v debootstrap >/dev/null || apt-get -qq install -y debootstrap >/dev/null
-    exec env LEAT_IN_CHROOT=1 unshare --mount --propagation private --pid --fork --kill-child -- "$0" "$@"
+    # unshare itself puts signals off until its child has ended; with it everything in the namespaces is killed.
+    LEAT_IN_CHROOT=1 unshare --mount --propagation private --pid --fork --kill-child -- "$0" "$@" <&0 &
+    trap 'kill -KILL $!; exit 130' INT
+    trap 'kill -KILL $!; exit 143' TERM HUP
+    wait $!
+    exit
 fi
 shift
-# The first process of a namespace ignores what it does not trap.
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 root=$PWD/build-chroot/$suite
 # The machine's own Debian mirror, where it has one.
