@@ -121,8 +121,16 @@ static void on_eof(struct flow *flow) {
         conn_finish(&relay->conn);
 }
 
+/* leatd says EOF before CLOSE when all is well; of others a CLOSE alone may be the orderly end, and what they sent
+ * before it is delivered (RFC 4254 §5.3): on_flow_closed lets it drain. */
+static bool cut_means_broken(const struct relay *relay) {
+    return relay->flow.dead || transport_peer(relay->session->transport) == PEER_LEATD;
+}
+
 static void on_aborted(struct flow *flow) {
     struct relay *relay = flow->owner;
+    if (relay->has_conn && !cut_means_broken(relay))
+        return;
     set_what(relay, flow->dead ? "session ended" : "closed by the far side before its end");
     if (relay->has_conn)
         conn_abort(&relay->conn);

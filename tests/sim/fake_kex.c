@@ -205,9 +205,9 @@ static int fake_rekey(struct speaker *speaker) {
     return 0;
 }
 
-void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, bool offers_strict, uint64_t seed) {
+void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, bool offers_strict, uint64_t seed,
+                   const char *version) {
     static const struct speaker_ops ops = {fake_feed, fake_pump, fake_take, fake_rekey};
-    const char *version = is_client ? "SSH-2.0-simulated_client\r\n" : "SSH-2.0-simulated_server\r\n";
     *fake = (struct fake_kex){.base.ops = &ops,
                               .wire = wire,
                               .seed = seed * UINT64_C(0x9e3779b97f4a7c15),

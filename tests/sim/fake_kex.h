@@ -29,7 +29,9 @@ struct fake_kex {
     struct fake_bytes in, out;
 };
 
-void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, bool offers_strict, uint64_t seed);
+/* version: its line, with CR LF. */
+void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, bool offers_strict, uint64_t seed,
+                   const char *version);
 void fake_kex_deinit(struct fake_kex *fake);
 /* It and its transport could do without a word of each other now. */
 bool fake_kex_settled(const struct fake_kex *fake);

@@ -283,7 +283,8 @@ static void side_init(struct side *side, struct game *game, bool is_client, int 
     if (game->plan != PLAN_CORRUPT)
         ring_pool_init(&side->shard.rings, SIM_RING_BYTES >> roll(game, 4), 1);
     CHECK(transport_init(&side->transport, is_client, rekey_bytes, &side->fake.base) == 0);
-    fake_kex_init(&side->fake, &side->transport.wire, is_client, roll(game, 3) > 0, game->seed);
+    fake_kex_init(&side->fake, &side->transport.wire, is_client, roll(game, 3) > 0, game->seed,
+                  "SSH-2.0-leatd_simulated\r\n"); /* leat's own: a CLOSE without EOF means a stream that was cut */
     window_budget_init(&side->budget, LIMIT_WINDOW_BUDGET_BYTES);
 }
 
