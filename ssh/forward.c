@@ -187,9 +187,12 @@ static const char *remote_address(const struct forward_spec *spec) {
 
 static void on_reply(void *arg, bool success, struct bytes data) {
     struct forward *forward = arg;
+    if (!success && client_session_at(forward->client, 0)->session.ending)
+        return; /* the session's end is what there is to tell, not a refusal */
     if (success && forward->port == 0 && data.len >= 4)
         forward->port = (uint16_t)(data.at[2] << 8 | data.at[3]);
-    client_forward_answered(forward, success && forward->port != 0);
+    forward->granted = success && forward->port != 0;
+    client_forward_answered(forward, forward->granted);
 }
 
 void forward_request(struct forward *forward, struct session *session) {
@@ -201,7 +204,7 @@ void forward_request(struct forward *forward, struct session *session) {
 }
 
 enum forward_match forward_matches(const struct forward *forward, struct bytes host, uint32_t port) {
-    if (forward->spec->kind != FORWARD_REMOTE || forward->port != port)
+    if (!forward->granted || forward->port != port)
         return FORWARD_MATCH_NONE;
     const char *asked = remote_address(forward->spec);
     if (strlen(asked) == host.len && memcmp(asked, host.at, host.len) == 0)
@@ -221,7 +224,7 @@ struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint3
     if (!forwarded || !open->is_tcpip)
         return NULL;
     struct forward *forward = client_find_remote(of->client, open->host, open->port);
-    if (forward == NULL)
+    if (forward == NULL || of->index != 0) /* only the first session asks for remote forwards */
         return NULL;
     const struct forward_spec *spec = forward->spec;
     atomic_fetch_add_explicit(&of->relays, 1, memory_order_relaxed);

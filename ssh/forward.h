@@ -26,6 +26,7 @@ struct forward {
     struct forward_route *routes; /* one per session */
     uint16_t port;                /* remote: as asked, then as allocated */
     bool listening;
+    bool granted; /* remote: the server listens; the first session's shard */
 };
 
 MUST_USE int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec);

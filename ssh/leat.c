@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ static void on_ready(void) {
     if (ready_pipe < 0)
         return;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    prctl(PR_SET_PDEATHSIG, 0);
     setsid();
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
@@ -57,13 +59,17 @@ static int go_background(void) {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return ERR_SYSTEM;
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child < 0)
         return ERR_SYSTEM;
     if (child > 0) {
         close(fds[1]);
         wait_for_child(child, fds[0]);
     }
+    /* Whoever ends the one in the foreground ends the start. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(EXIT_FAILED);
     close(fds[0]);
     ready_pipe = fds[1];
     return 0;

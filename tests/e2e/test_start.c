@@ -138,6 +138,22 @@ Test(start, background_after_nothing_that_failed) {
     close(holder);
 }
 
+/* Killed before it is ready, nothing goes on behind its back. */
+Test(start, background_gives_up_with_the_foreground) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    int silent = pair_listen(&world.sshd_port);
+    struct process *leat = world_leat(&world, "-f", "-L", spec_on(free_port()), NULL);
+    int connected = accept(silent, NULL, NULL); /* by the one that would stay in the background */
+    cr_assert_geq(connected, 0);
+    process_kill(leat, SIGKILL);
+    cr_expect_eq(process_wait(leat, 10), 128 + SIGKILL);
+    char byte;
+    while (read(connected, &byte, 1) > 0) /* its version line, then the end */
+        ;
+    close(connected);
+    close(silent);
+}
+
 /* ---- ssh_config ---- */
 
 static const char *config_with(const char *host_lines) {
