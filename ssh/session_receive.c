@@ -5,6 +5,8 @@
 #include "engine/limits.h"
 #include "ssh/session_internal.h"
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +61,14 @@ static void moderate(struct session *session, size_t received) {
         timer_arm(&session->shard->timers, &session->lull, now + LIMIT_LULL_NS);
 }
 
+/* sshd leaves Nagle's algorithm on: its next small packet waits for the acknowledgement of the last, which the kernel
+ * would hold back for up to 40 ms. In bulk there is always more under way. */
+static void acknowledge(struct session *session) {
+    const int now = 1;
+    if (!session->bulk)
+        (void)setsockopt(session->fd, IPPROTO_TCP, TCP_QUICKACK, &now, sizeof(now));
+}
+
 static void on_lull(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, lull);
     session->busy_bytes = 0;
@@ -80,6 +90,7 @@ static void on_recv(struct io_op *op, int32_t res) {
     if (res > 0) {
         session->bytes_in += (uint64_t)res;
         moderate(session, (size_t)res);
+        acknowledge(session);
         session->last_input_ns = shard_now(session->shard);
         session->alive_unanswered = 0;
     }
