@@ -2,22 +2,11 @@
  * byte is there. */
 #include "expect.h"
 #include "pair.h"
+#include "suite.h"
 #include "traffic.h"
 #include <unistd.h>
 
-static struct world world;
-static struct target *target;
-
-static void setup(void) {
-    world_begin(&world);
-    world_sshd(&world, "");
-    target = target_start("127.0.0.1", TARGET_TRAFFIC);
-}
-static void teardown(void) {
-    target_stop(target);
-    world_end(&world);
-}
-TestSuite(backpressure, .init = setup, .fini = teardown, .timeout = 300);
+TUNNEL_SUITE(backpressure)
 
 #define PUSH_MAX (UINT64_C(256) << 20)
 /* Kernel buffers of three TCP connections (tcp_rmem and tcp_wmem go up to 6 and 4 MiB), sshd's window and input cap,

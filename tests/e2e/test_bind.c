@@ -1,24 +1,13 @@
 /* Where -L listens: bind addresses in every spelling, -g and GatewayPorts; ports that cannot be had. */
 #include "expect.h"
 #include "pair.h"
+#include "suite.h"
 #include "traffic.h"
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct world world;
-static struct target *target;
-
-static void setup(void) {
-    world_begin(&world);
-    world_sshd(&world, "");
-    target = target_start("127.0.0.1", TARGET_TRAFFIC);
-}
-static void teardown(void) {
-    target_stop(target);
-    world_end(&world);
-}
-TestSuite(bind, .init = setup, .fini = teardown, .timeout = 300);
+TUNNEL_SUITE(bind)
 
 static bool reachable(const char *host, uint16_t port) {
     int fd = connect_to(host, port);

@@ -1,24 +1,13 @@
 /* -R towards a stock sshd: spellings, ports of the server's choice, many flows, both orders of half-close, refusals. */
 #include "expect.h"
 #include "pair.h"
+#include "suite.h"
 #include "traffic.h"
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct world world;
-static struct target *target;
-
-static void setup(void) {
-    world_begin(&world);
-    world_sshd(&world, "");
-    target = target_start("127.0.0.1", TARGET_TRAFFIC);
-}
-static void teardown(void) {
-    target_stop(target);
-    world_end(&world);
-}
-TestSuite(remote, .init = setup, .fini = teardown, .timeout = 300);
+TUNNEL_SUITE(remote)
 
 static void expect_traffic(uint16_t port) {
     struct traffic_result result = traffic_through("127.0.0.1", port, port, 1 << 20, 1 << 20);
