@@ -1,3 +1,5 @@
+/* The command line and the effective options, flag by flag and keyword by keyword. Past 600 lines: nearly all of it is
+ * tables, one line a case. */
 #include "options_fixture.h"
 #include <pwd.h>
 #include <sys/socket.h>
