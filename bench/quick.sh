@@ -30,14 +30,6 @@ tunnel io_uring "$leat" -o IoBackend=io_uring
 tunnel epoll "$leat" -o IoBackend=epoll
 peers=(ssh io_uring epoll)
 
-# User and system seconds of a process so far.
-cpu_seconds() {
-    awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"
-}
-
-results=$world/results
-record() { echo "$*" >>"$results"; } # scenario peer value
-
 bulk() {
     local direction=$1 peer=$2 before after took
     before=$(cpu_seconds "${pid[$peer]}")
@@ -62,22 +54,5 @@ done
 [ ! -t 2 ] || printf '\r\033[K' >&2
 
 echo "leat beside ssh, one sshd, $cipher, $pairs interleaved rounds of $((bytes / 1000000000)) GB: median (min–max), ratio of medians to ssh"
-echo "$(nproc) cores, $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r), $(ssh -V 2>&1)"
-sort -k1,1 -k2,2 -k3,3g "$results" | awk '
-    function flush_group() {
-        if (n == 0) return
-        median[key] = n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-        low[key] = v[1]; high[key] = v[n]; n = 0
-    }
-    { k = $1 SUBSEP $2; if (k != key) { flush_group(); key = k; if (!($1 in seen)) { seen[$1] = 1; order[++count] = $1 } } v[++n] = $3 }
-    END {
-        flush_group()
-        printf "%-18s %26s %34s %34s\n", "", "ssh", "leat io_uring", "leat epoll"
-        for (i = 1; i <= count; i++) {
-            s = order[i]; base = median[s, "ssh"]
-            printf "%-18s %26s", s, cell(s, "ssh")
-            printf " %26s %6.2fx", cell(s, "io_uring"), median[s, "io_uring"] / base
-            printf " %26s %6.2fx\n", cell(s, "epoll"), median[s, "epoll"] / base
-        }
-    }
-    function cell(s, p) { return sprintf("%.4g (%.4g–%.4g)", median[s, p], low[s, p], high[s, p]) }'
+machine
+report ssh io_uring epoll

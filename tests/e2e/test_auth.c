@@ -13,7 +13,7 @@ static uint16_t local;
 
 static void setup(void) {
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     local = free_port();
     unsetenv("SSH_AUTH_SOCK");
     unsetenv("SSH_ASKPASS");
@@ -26,12 +26,12 @@ static void teardown(void) {
 TestSuite(auth, .init = setup, .fini = teardown, .timeout = 300);
 
 static const char *spec(void) {
-    return world_format("%u:127.0.0.1:%u", local, world.sshd_port);
+    return world_format("%u:127.0.0.1:%u", local, world.server_port);
 }
 
 /* leat with nothing given but what every test here needs, and BatchMode or not. */
 static struct process *leat_with(const char *identity, const char *option, const char *second_option) {
-    return world_leat_bare(&world, "-F", "none", "-N", "-p", world_format("%u", world.sshd_port), "-o",
+    return world_leat_bare(&world, "-F", "none", "-N", "-p", world_format("%u", world.server_port), "-o",
                            world_format("UserKnownHostsFile=%s", world.known_hosts), "-o", "GlobalKnownHostsFile=none",
                            "-o", world_format("IdentityFile=%s", identity), "-o", option, "-o", second_option, "-L",
                            spec(), "127.0.0.1", NULL);

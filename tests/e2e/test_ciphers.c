@@ -32,20 +32,20 @@ static void carry_with(const char *wanted, const char *cipher) {
 }
 
 Test(ciphers, sshd_aes128_gcm) {
-    world_sshd(&world, "");
+    world_server(&world, "");
     carry_with("Ciphers=aes128-gcm@openssh.com", "aes128-gcm@openssh.com");
 }
 Test(ciphers, sshd_aes256_gcm) {
-    world_sshd(&world, "");
+    world_server(&world, "");
     carry_with("Ciphers=aes256-gcm@openssh.com", "aes256-gcm@openssh.com");
 }
 Test(ciphers, sshd_chacha20_poly1305) {
-    world_sshd(&world, "");
+    world_server(&world, "");
     carry_with("Ciphers=chacha20-poly1305@openssh.com", "chacha20-poly1305@openssh.com");
 }
 /* The server's wish limits ours. */
 Test(ciphers, sshd_with_one_cipher) {
-    world_sshd(&world, "Ciphers aes256-gcm@openssh.com,aes256-ctr");
+    world_server(&world, "Ciphers aes256-gcm@openssh.com,aes256-ctr");
     carry_with("Ciphers=chacha20-poly1305@openssh.com,aes256-gcm@openssh.com", "aes256-gcm@openssh.com");
 }
 Test(ciphers, dropbear) {
@@ -55,7 +55,7 @@ Test(ciphers, dropbear) {
 
 /* Nothing in common: one line that says so. */
 Test(ciphers, none_in_common) {
-    world_sshd(&world, "Ciphers aes256-ctr");
+    world_server(&world, "Ciphers aes256-ctr");
     struct process *leat =
         world_leat(&world, "-L", world_format("%u:127.0.0.1:%u", free_port(), target_port(target)), NULL);
     expect_failure_line(leat, "no matching cipher found. Their offer: aes256-ctr");

@@ -16,7 +16,7 @@ static unsigned descriptors;   /* of leat at rest */
 
 static void setup(void) {
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     target = target_start("127.0.0.1", TARGET_TRAFFIC);
     local = free_port();
     remote = free_port();

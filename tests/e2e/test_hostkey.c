@@ -11,7 +11,7 @@ static uint16_t local;
 
 static void setup(void) {
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     local = free_port();
 }
 static void teardown(void) {
@@ -20,11 +20,11 @@ static void teardown(void) {
 TestSuite(hostkey, .init = setup, .fini = teardown, .timeout = 300);
 
 static struct process *leat_with(const char *check, const char *option) {
-    return world_leat_bare(&world, "-F", "none", "-N", "-v", "-p", world_format("%u", world.sshd_port), "-i",
+    return world_leat_bare(&world, "-F", "none", "-N", "-v", "-p", world_format("%u", world.server_port), "-i",
                            world.user_key, "-o", "IdentitiesOnly=yes", "-o",
                            world_format("UserKnownHostsFile=%s", world.known_hosts), "-o", "GlobalKnownHostsFile=none",
                            "-o", world_format("StrictHostKeyChecking=%s", check), "-o", option, "-L",
-                           world_format("%u:127.0.0.1:%u", local, world.sshd_port), "127.0.0.1", NULL);
+                           world_format("%u:127.0.0.1:%u", local, world.server_port), "127.0.0.1", NULL);
 }
 
 static void forget_host(void) {
@@ -40,7 +40,7 @@ static void change_host(void) {
     cr_assert_not_null(file);
     cr_assert_eq(fscanf(file, "%63s %255s", type, text), 2);
     fclose(file);
-    world_write(world.known_hosts, world_format("[127.0.0.1]:%u %s %s\n", world.sshd_port, type, text));
+    world_write(world.known_hosts, world_format("[127.0.0.1]:%u %s %s\n", world.server_port, type, text));
 }
 
 /* The next run takes the key for known. */
@@ -54,7 +54,7 @@ static void expect_refused(struct process *leat, const char *why) {
     expect_failure(leat, why);
     cr_expect_not_null(strstr(process_log(leat), "Host key verification failed"), "%s", process_log(leat));
     cr_expect_null(strstr(process_log(leat), "Offering public key"), "%s", process_log(leat));
-    cr_expect_eq(process_lines(world.sshd, "Accepted"), 0);
+    cr_expect_eq(world_logins(&world), 0);
 }
 
 Test(hostkey, unknown_under_batch_mode) {
@@ -86,7 +86,7 @@ Test(hostkey, hashed_names) {
     fclose(file);
     cr_expect_eq(strncmp(line, "|1|", 3), 0, "%s", line);
     /* ssh's own tool finds it. */
-    cr_expect_eq(world_run(&world, "ssh-keygen", "-F", world_format("[127.0.0.1]:%u", world.sshd_port), "-f",
+    cr_expect_eq(world_run(&world, "ssh-keygen", "-F", world_format("[127.0.0.1]:%u", world.server_port), "-f",
                            world.known_hosts, NULL),
                  0);
 }
@@ -152,7 +152,7 @@ Test(hostkey, answered_yes) {
 }
 Test(hostkey, answered_no) {
     answer(NULL, "no", false);
-    cr_expect_eq(process_lines(world.sshd, "Accepted"), 0);
+    cr_expect_eq(world_logins(&world), 0);
 }
 Test(hostkey, answered_maybe_then_no) {
     answer("maybe", "no", false);

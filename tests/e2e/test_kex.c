@@ -64,8 +64,8 @@ static void carry_with(const char *option, const char *name, unsigned rekeys_min
 /* Nobody asks for it: it is what stock ssh agrees on with a stock sshd, and what leat does. */
 Test(kex, post_quantum_by_default) {
     skip_without(mlkem);
-    world_sshd(&world, "");
-    cr_assert_eq(world_run(&world, "ssh", "-v", "-F", "none", "-p", world_format("%u", world.sshd_port), "-i",
+    world_server(&world, "");
+    cr_assert_eq(world_run(&world, "ssh", "-v", "-F", "none", "-p", world_format("%u", world.server_port), "-i",
                            world.user_key, "-o", "BatchMode=yes", "-o",
                            world_format("UserKnownHostsFile=%s", world.known_hosts), "127.0.0.1", "true", NULL),
                  0, "%s", process_log(last()));
@@ -77,14 +77,14 @@ Test(kex, post_quantum_by_default) {
 /* Keys change while flows are open, in both directions. */
 Test(kex, post_quantum_again_and_again) {
     skip_without(mlkem);
-    world_sshd(&world, "RekeyLimit 4M");
+    world_server(&world, "RekeyLimit 4M");
     carry_with("KexAlgorithms=mlkem768x25519-sha256", mlkem, 6);
 }
 
 Test(kex, post_quantum_other) {
     const char *name = "sntrup761x25519-sha512@openssh.com";
     skip_without(name);
-    world_sshd(&world, "");
+    world_server(&world, "");
     carry_with(world_format("KexAlgorithms=%s", name), name, 0);
 }
 
@@ -93,7 +93,7 @@ Test(kex, classical) {
     static const char *const names[] = {"curve25519-sha256", "ecdh-sha2-nistp256", "ecdh-sha2-nistp521",
                                         "diffie-hellman-group16-sha512"};
     const char *exchange = "diffie-hellman-group-exchange";
-    world_sshd(&world, world_format("KexAlgorithms +diffie-hellman-group16-sha512,%s-sha256", exchange));
+    world_server(&world, world_format("KexAlgorithms +diffie-hellman-group16-sha512,%s-sha256", exchange));
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         carry_with(world_format("KexAlgorithms=%s", names[i]), names[i], 0);
     carry_with(world_format("KexAlgorithms=%s-sha256", exchange), exchange, 0);
@@ -101,6 +101,6 @@ Test(kex, classical) {
 
 /* Our first wish is what we get where a server has it, whatever that one would like better. */
 Test(kex, the_clients_order) {
-    world_sshd(&world, "KexAlgorithms diffie-hellman-group16-sha512,ecdh-sha2-nistp256");
+    world_server(&world, "KexAlgorithms diffie-hellman-group16-sha512,ecdh-sha2-nistp256");
     carry_with("TCPKeepAlive=yes", "ecdh-sha2-nistp256", 0);
 }

@@ -17,8 +17,8 @@ static int listener;
 
 static void setup(void) {
     world_begin(&world);
-    world_sshd(&world, "");
-    proxy = proxy_start(world.sshd_port);
+    world_server(&world, "");
+    proxy = proxy_start(world.server_port);
     world_reach_through(&world, proxy_port(proxy));
     uint16_t port;
     listener = pair_listen(&port);
@@ -39,7 +39,7 @@ TestSuite(link, .init = setup, .fini = teardown, .timeout = 300);
 /* The open connection is reset, the reason is named once, nobody listens any more. */
 static void expect_lost(const char *why) {
     cr_expect_eq(pair_end(pair.near, 30), ECONNRESET);
-    expect_failure(leat, world_format("port %u lost: %s", world.sshd_port, why));
+    expect_failure(leat, world_format("port %u lost: %s", world.server_port, why));
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
     cr_expect_lt(connect_to("127.0.0.1", local), 0);
 }
@@ -111,18 +111,23 @@ Test(link, bit_flipped) {
 /* The sshd that speaks with leat: for root the listener's child, for another user that one's child. */
 static pid_t server_child(void) {
     pid_t child = 0, below;
-    expect_soon((child = process_child(&world, world.sshd->pid, "sshd")) != 0, 5);
+    expect_soon((child = process_child(&world, world.server->pid, "sshd")) != 0, 5);
     cr_assert(child > 0); /* kill(0) would be our own end */
     while ((below = process_child(&world, child, "sshd")) != 0)
         child = below;
     return child;
 }
 
-/* The listening sshd is nothing to a connection that stands; its own sshd is all of it. */
+/* The listening sshd is nothing to a connection that stands; its own sshd is all of it. leatd is both. */
 Test(link, server_killed) {
+    if (world.server_is_leatd) {
+        process_kill(world.server, SIGKILL);
+        expect_lost("connection ");
+        return;
+    }
     pid_t child = server_child();
-    process_kill(world.sshd, SIGKILL);
-    process_wait(world.sshd, 10);
+    process_kill(world.server, SIGKILL);
+    process_wait(world.server, 10);
     pair_push(pair.near, 1, 0, 100000, 1);
     cr_expect(pair_pull(pair.far, 1, 0, 100000, 10));
     kill(child, SIGKILL);
@@ -144,12 +149,12 @@ Test(link, server_stopped) {
 /* One of several connections is lost: the tunnel is not what was asked for any more. */
 Test(link_of_many, one_of_three_closed) {
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     uint16_t port = free_port();
-    leat = world_leat(&world, "-v", "-o", "Connections=3", "-L", world_format("%u:127.0.0.1:%u", port, world.sshd_port),
-                      NULL);
+    leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
+                      world_format("%u:127.0.0.1:%u", port, world.server_port), NULL);
     expect_up(leat);
-    cr_expect_eq(process_lines(world.sshd, "Accepted publickey"), 3);
+    cr_expect_eq(world_logins(&world), 3);
     kill(server_child(), SIGKILL);
     expect_failure(leat, " lost: connection ");
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));

@@ -17,7 +17,7 @@ static uint16_t port; /* stands for 10000 */
 
 static void setup(void) {
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     target = target_start("127.0.0.1", TARGET_TRAFFIC);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     const char *path = getenv("LEAT_README");
@@ -55,7 +55,7 @@ static const char *config_with(const char *host_lines) {
     world_write(path,
                 world_format("%s\nHost work\n HostName 127.0.0.1\n Port %u\n IdentityFile %s\n IdentitiesOnly yes\n"
                              " UserKnownHostsFile %s\n BatchMode yes\n",
-                             text, world.sshd_port, world.user_key, world.known_hosts));
+                             text, world.server_port, world.user_key, world.known_hosts));
     return path;
 }
 
@@ -122,7 +122,7 @@ Test(readme, its_configuration_works) {
     const char *config = config_with(world_format("%.*s", (int)(end - start), start));
     struct process *leat = run_line("leat work", strlen("leat work"), config);
     cr_expect(traffic_through("127.0.0.1", port, 2, 100000, 100000).ok);
-    cr_expect_eq(process_lines(world.sshd, "Accepted publickey"), 4, "Connections 4");
+    cr_expect_eq(world_logins(&world), 4, "Connections 4");
     /* A stock ssh takes the same file. */
     cr_expect_eq(world_run(&world, "ssh", "-G", "-F", config, "work", NULL), 0);
     expect_clean_end(leat);

@@ -30,7 +30,7 @@ struct plan {
 static void carry(const struct plan *plan) {
     uint16_t port = free_port();
     char why[128] = "";
-    world_sshd(&world, plan->server);
+    world_server(&world, plan->server);
     struct process *leat = world_leat(&world, "-v", "-o", plan->cipher, "-o", plan->limit, "-L",
                                       world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
     expect_up(leat);
@@ -70,7 +70,7 @@ Test(rekey, both_ask) {
 Test(rekey, many_flows_meanwhile) {
     uint16_t local = free_port(), remote = free_port();
     char why[128] = "";
-    world_sshd(&world, "RekeyLimit 1M");
+    world_server(&world, "RekeyLimit 1M");
     struct process *leat = world_leat(&world, "-v", "-o", "RekeyLimit=1M", "-L",
                                       world_format("%u:127.0.0.1:%u", local, target_port(target)), "-R",
                                       world_format("%u:127.0.0.1:%u", remote, target_port(target)), NULL);
@@ -87,7 +87,7 @@ Test(rekey, many_flows_meanwhile) {
 /* By time, without any traffic: the second value of RekeyLimit. */
 Test(rekey, by_time) {
     uint16_t port = free_port();
-    world_sshd(&world, "");
+    world_server(&world, "");
     struct process *leat = world_leat(&world, "-v", "-o", "RekeyLimit=default 1s", "-L",
                                       world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
     expect_up(leat);

@@ -110,7 +110,7 @@ Test(remote, one_port_on_two_addresses) {
     struct target *second = target_start("127.0.0.1", TARGET_TRAFFIC);
     uint16_t port = free_port();
     world_begin(&other);
-    world_sshd(&other, "GatewayPorts clientspecified");
+    world_server(&other, "GatewayPorts clientspecified");
     struct process *leat = world_leat(&other, "-v", "-R", world_format("%u:127.0.0.1:%u", port, target_port(target)),
                                       "-R", world_format("127.0.0.2:%u:127.0.0.1:%u", port, target_port(second)), NULL);
     expect_up(leat);
@@ -128,7 +128,7 @@ Test(remote, one_port_on_two_addresses) {
 static void with_server(const char *config, void (*body)(struct world *)) {
     struct world other = {.count = 0};
     world_begin(&other);
-    world_sshd(&other, config);
+    world_server(&other, config);
     body(&other);
     world_end(&other);
 }

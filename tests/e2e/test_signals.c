@@ -14,7 +14,7 @@ static int listener;
 static void start(const char *option) {
     uint16_t port;
     world_begin(&world);
-    world_sshd(&world, "");
+    world_server(&world, "");
     listener = pair_listen(&port);
     local = free_port();
     leat = world_leat(&world, "-v", "-o", option, "-L", world_format("%u:127.0.0.1:%u", local, port), NULL);

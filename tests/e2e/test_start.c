@@ -33,9 +33,9 @@ static void expect_traffic(uint16_t port) {
 /* ---- the server cannot be reached ---- */
 
 Test(start, connection_refused) {
-    world.sshd_port = free_port();
+    world.server_port = free_port();
     expect_failure_line(world_leat(&world, "-L", spec_on(free_port()), NULL),
-                        world_format("connect to host 127.0.0.1 port %u: Connection refused", world.sshd_port));
+                        world_format("connect to host 127.0.0.1 port %u: Connection refused", world.server_port));
 }
 
 Test(start, host_without_an_address) {
@@ -46,7 +46,7 @@ Test(start, host_without_an_address) {
 
 /* Something listens there and never says a word. */
 Test(start, server_that_never_answers) {
-    int listener = pair_listen(&world.sshd_port);
+    int listener = pair_listen(&world.server_port);
     double started = now_seconds();
     expect_failure_line(world_leat(&world, "-o", "ConnectTimeout=1", "-L", spec_on(free_port()), NULL), "timed out");
     cr_expect_geq(now_seconds() - started, 0.9);
@@ -56,11 +56,11 @@ Test(start, server_that_never_answers) {
 
 Test(start, server_that_hangs_up) {
     struct target *rude = target_start("127.0.0.1", TARGET_CLOSE);
-    world.sshd_port = target_port(rude);
+    world.server_port = target_port(rude);
     struct process *leat = world_leat(&world, "-L", spec_on(free_port()), NULL);
     cr_expect_eq(process_wait(leat, 20), 255);
     cr_expect_eq(process_lines(leat, "leat: "), 1, "%s", process_log(leat));
-    cr_expect_eq(process_lines(leat, world_format("127.0.0.1 port %u", world.sshd_port)), 1, "%s", process_log(leat));
+    cr_expect_eq(process_lines(leat, world_format("127.0.0.1 port %u", world.server_port)), 1, "%s", process_log(leat));
     target_stop(rude);
 }
 
@@ -68,7 +68,7 @@ Test(start, server_that_hangs_up) {
 Test(start, server_that_speaks_something_else) {
     uint16_t port;
     int listener = pair_listen(&port);
-    world.sshd_port = port;
+    world.server_port = port;
     struct process *leat = world_leat(&world, "-o", "ConnectTimeout=20", "-L", spec_on(free_port()), NULL);
     int fd = accept(listener, NULL, NULL);
     cr_assert_geq(fd, 0);
@@ -83,7 +83,7 @@ Test(start, server_that_speaks_something_else) {
 /* ---- quiet, log file ---- */
 
 Test(start, quiet_says_nothing) {
-    world.sshd_port = free_port();
+    world.server_port = free_port();
     struct process *leat = world_leat(&world, "-q", "-L", spec_on(free_port()), NULL);
     cr_expect_eq(process_wait(leat, 20), 255);
     cr_expect_str_empty(process_log(leat));
@@ -91,7 +91,7 @@ Test(start, quiet_says_nothing) {
 
 Test(start, log_file_takes_all_lines) {
     const char *log = world_path(&world, "leat.log");
-    world.sshd_port = free_port();
+    world.server_port = free_port();
     struct process *leat = world_leat(&world, "-E", log, "-L", spec_on(free_port()), NULL);
     cr_expect_eq(process_wait(leat, 20), 255);
     cr_expect_str_empty(process_log(leat));
@@ -105,7 +105,7 @@ Test(start, log_file_takes_all_lines) {
 Test(start, background_when_all_is_up) {
     uint16_t local = free_port(), remote = free_port();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    world_sshd(&world, "");
+    world_server(&world, "");
     struct process *leat = world_leat(&world, "-f", "-L", spec_on(local), "-R", spec_on(remote), NULL);
     cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
     /* At once, without another try: this is what -f promises. */
@@ -127,7 +127,7 @@ Test(start, background_after_nothing_that_failed) {
     uint16_t taken;
     int holder = pair_listen(&taken);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    world_sshd(&world, "AddressFamily inet");
+    world_server(&world, "AddressFamily inet");
     expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-L", spec_on(taken), NULL),
                               "Address already in use");
     expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-R", spec_on(taken), NULL),
@@ -141,7 +141,7 @@ Test(start, background_after_nothing_that_failed) {
 /* Killed before it is ready, nothing goes on behind its back. */
 Test(start, background_gives_up_with_the_foreground) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    int silent = pair_listen(&world.sshd_port);
+    int silent = pair_listen(&world.server_port);
     struct process *leat = world_leat(&world, "-f", "-L", spec_on(free_port()), NULL);
     int connected = accept(silent, NULL, NULL); /* by the one that would stay in the background */
     cr_assert_geq(connected, 0);
@@ -159,7 +159,7 @@ Test(start, background_gives_up_with_the_foreground) {
 static const char *config_with(const char *host_lines) {
     const char *path = world_path(&world, "ssh_config");
     world_write(path, world_format("Host elsewhere\n  Port 1\nHost work\n  HostName 127.0.0.1\n  Port %u\n%s\n",
-                                   world.sshd_port, host_lines));
+                                   world.server_port, host_lines));
     FILE *file = fopen(path, "ae");
     cr_assert_not_null(file);
     fprintf(file, "Host *\n  IdentityFile %s\n  IdentitiesOnly yes\n  UserKnownHostsFile %s\n  BatchMode yes\n",
@@ -170,7 +170,7 @@ static const char *config_with(const char *host_lines) {
 
 Test(start, forwards_of_the_configuration_file) {
     uint16_t local = free_port(), remote = free_port(), typed = free_port();
-    world_sshd(&world, "");
+    world_server(&world, "");
     const char *config = config_with(world_format("  LocalForward %u 127.0.0.1:%u\n  RemoteForward %u 127.0.0.1:%u",
                                                   local, target_port(target), remote, target_port(target)));
     struct process *leat = world_leat_bare(&world, "-v", "-F", config, "-L", spec_on(typed), "work", NULL);
@@ -193,7 +193,7 @@ Test(start, forwards_of_the_configuration_file) {
 Test(start, exit_on_forward_failure_of_the_configuration_file) {
     uint16_t taken;
     int holder = pair_listen(&taken);
-    world_sshd(&world, "");
+    world_server(&world, "");
     const char *config = config_with(
         world_format("  LocalForward %u 127.0.0.1:%u\n  ExitOnForwardFailure yes", taken, target_port(target)));
     expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), "Address already in use");
@@ -201,7 +201,7 @@ Test(start, exit_on_forward_failure_of_the_configuration_file) {
 }
 
 Test(start, error_in_the_configuration_file) {
-    world_sshd(&world, "");
+    world_server(&world, "");
     const char *config = config_with("  LocalForward nonsense");
     expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), world_format("%s line 6: ", config));
 }

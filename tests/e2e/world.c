@@ -1,12 +1,10 @@
 #include "world.h"
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <netinet/in.h>
 #include <pty.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,7 +20,7 @@
 
 #define ARGS_MAX 64
 
-_Noreturn static void die(const char *what) {
+_Noreturn void world_die(const char *what) {
     fprintf(stderr, "test world: %s: %s\n", what, strerror(errno));
     abort();
 }
@@ -61,11 +59,11 @@ const char *world_path(const struct world *world, const char *name) {
 void world_write(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        die(path);
+        world_die(path);
     close(fd);
 }
 
-static char *read_file(const char *path) {
+char *world_read(const char *path) {
     FILE *file = fopen(path, "re");
     size_t cap = 0, len = 0, n;
     char *text = NULL;
@@ -81,7 +79,7 @@ static char *read_file(const char *path) {
 }
 
 void world_copy(const char *from, const char *to) {
-    char *text = read_file(from);
+    char *text = world_read(from);
     world_write(to, text);
     free(text);
 }
@@ -100,20 +98,20 @@ uint16_t free_port(void) {
     for (unsigned tries = 0; tries < 10000; tries++) {
         uint16_t random;
         if (getentropy(&random, sizeof(random)) != 0)
-            die("entropy");
+            world_die("entropy");
         uint16_t port = (uint16_t)(10240 + random % (32768 - 10240));
         if (port_is_free(port))
             return port;
     }
     errno = EADDRINUSE;
-    die("free port");
+    world_die("free port");
 }
 
 /* ---- processes ---- */
 
 struct process *world_adopt(struct world *world, const char *name, pid_t pid) {
     if (world->count == WORLD_PROCESSES_MAX)
-        die("too many processes");
+        world_die("too many processes");
     struct process *process = &world->processes[world->count];
     *process = (struct process){.pid = pid};
     snprintf(process->name, sizeof(process->name), "%s", name);
@@ -137,7 +135,7 @@ struct process *world_start(struct world *world, const char *name, char *const a
     pid_t parent = getpid();
     process->pid = terminal ? forkpty(&world->terminal_fd, NULL, NULL, NULL) : fork();
     if (process->pid < 0)
-        die("fork");
+        world_die("fork");
     if (process->pid > 0)
         return process;
     /* A test that crashed leaves nothing behind. */
@@ -190,7 +188,7 @@ void process_kill(struct process *process, int signal) {
 const char *process_log(const struct process *process) {
     static char *text;
     free(text);
-    return text = read_file(process->log);
+    return text = world_read(process->log);
 }
 
 bool process_says(struct process *process, const char *text, double seconds) {
@@ -220,7 +218,7 @@ unsigned process_lines(const struct process *process, const char *text) {
 }
 
 static long status_field(const struct process *process, const char *field) {
-    char *text = read_file(world_format("/proc/%d/status", (int)process->pid));
+    char *text = world_read(world_format("/proc/%d/status", (int)process->pid));
     char *at = strstr(text, field);
     long value = at != NULL ? atol(at + strlen(field)) : -1;
     free(text);
@@ -232,7 +230,7 @@ long process_rss_kib(const struct process *process) {
 }
 
 double process_cpu_seconds(const struct process *process) {
-    char *text = read_file(world_format("/proc/%d/stat", (int)process->pid));
+    char *text = world_read(world_format("/proc/%d/stat", (int)process->pid));
     unsigned long user = 0, system = 0;
     char *at = strrchr(text, ')');
     if (at != NULL)
@@ -260,7 +258,7 @@ static bool is_own(const struct world *world, pid_t pid) {
 
 /* OpenSSH 9.8 and later have programs called sshd-session where there was one sshd. */
 static bool runs(pid_t pid, const char *program) {
-    char *name = read_file(world_format("/proc/%d/comm", (int)pid));
+    char *name = world_read(world_format("/proc/%d/comm", (int)pid));
     size_t len = strlen(program) < 15 ? strlen(program) : 15;
     name[strcspn(name, "\n")] = '\0';
     bool same = strncmp(name, program, len) == 0 && (name[len] == '\0' || name[len] == '-');
@@ -269,7 +267,7 @@ static bool runs(pid_t pid, const char *program) {
 }
 
 pid_t process_child(const struct world *world, pid_t parent, const char *program) {
-    char *text = read_file(world_format("/proc/%d/task/%d/children", (int)parent, (int)parent));
+    char *text = world_read(world_format("/proc/%d/task/%d/children", (int)parent, (int)parent));
     pid_t found = 0;
     for (char *at = text, *end; found == 0; at = end) {
         pid_t pid = (pid_t)strtol(at, &end, 10);
@@ -305,17 +303,17 @@ int world_run(struct world *world, const char *name, ...) {
 static const char *leat_program(void) {
     const char *program = getenv("LEAT_BIN");
     if (program == NULL)
-        die("LEAT_BIN is not set");
+        world_die("LEAT_BIN is not set");
     return program;
 }
 
-static const char *backend_option(void) {
+const char *world_backend_option(void) {
     const char *backend = getenv("LEAT_BACKEND");
     return world_format("IoBackend=%s", backend != NULL ? backend : "auto");
 }
 
 struct process *world_leat_bare(struct world *world, ...) {
-    char *argv[ARGS_MAX] = {(char *)leat_program(), "-o", (char *)backend_option()};
+    char *argv[ARGS_MAX] = {(char *)leat_program(), "-o", (char *)world_backend_option()};
     unsigned argc = 3;
     va_list args;
     va_start(args, world);
@@ -327,12 +325,12 @@ struct process *world_leat_bare(struct world *world, ...) {
 struct process *world_leat(struct world *world, ...) {
     char *argv[ARGS_MAX] = {(char *)leat_program(),
                             "-o",
-                            (char *)backend_option(),
+                            (char *)world_backend_option(),
                             "-F",
                             "none",
                             "-N",
                             "-p",
-                            (char *)world_format("%u", world->sshd_port),
+                            (char *)world_format("%u", world->server_port),
                             "-i",
                             world->user_key,
                             "-o",
@@ -364,13 +362,13 @@ void world_begin(struct world *world) {
     *world = (struct world){.count = 0};
     snprintf(world->dir, sizeof(world->dir), "%s/leat-e2e-XXXXXX", tmp != NULL ? tmp : "/tmp");
     if (mkdtemp(world->dir) == NULL)
-        die("mkdtemp");
+        world_die("mkdtemp");
     signal(SIGPIPE, SIG_IGN);
     snprintf(world->known_hosts, sizeof(world->known_hosts), "%s/known_hosts", world->dir);
     snprintf(world->user_key, sizeof(world->user_key), "%s/user_key", world->dir);
     if (world_run(world, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", world->user_key, NULL) != 0 ||
         world_run(world, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", world_path(world, "host_key"), NULL) != 0)
-        die("ssh-keygen");
+        world_die("ssh-keygen");
     world_copy(world_format("%s.pub", world->user_key), world_path(world, "authorized_keys"));
 }
 
@@ -394,95 +392,4 @@ void world_end(struct world *world) {
         pass_on_findings(&world->processes[i]);
     }
     nftw(world->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void wait_listening(struct world *world) {
-    double deadline = now_seconds() + world_deadline(20);
-    struct sockaddr_in addr = {
-        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(world->sshd_port)};
-    while (process_running(world->sshd) && now_seconds() < deadline) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        int connected = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
-        close(fd);
-        if (connected == 0)
-            return;
-        pause_seconds(0.02);
-    }
-    fprintf(stderr, "%s\n", process_log(world->sshd));
-    die("the server does not listen");
-}
-
-static void know_host(struct world *world) {
-    char *key = read_file(world_path(world, "host_key.pub"));
-    char *space = strchr(key, ' ');
-    space = space != NULL ? strchr(space + 1, ' ') : NULL;
-    if (space != NULL)
-        *space = '\0';
-    key[strcspn(key, "\n")] = '\0';
-    world_write(world->known_hosts, world_format("[127.0.0.1]:%u %s\n", world->sshd_port, key));
-    free(key);
-}
-
-void world_reach_through(struct world *world, uint16_t port) {
-    world->sshd_port = port;
-    know_host(world);
-}
-
-static const char *find_sshd(void) {
-    static const char *const places[] = {"/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"};
-    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (access(places[i], X_OK) == 0)
-            return places[i];
-    die("no sshd");
-}
-
-void world_sshd(struct world *world, const char *more) {
-    /* Where sshd drops its privileges; Debian's service makes it. It stays: another test's sshd may need it by now. */
-    if (geteuid() == 0 && mkdir("/run/sshd", 0755) < 0 && errno != EEXIST)
-        die("/run/sshd");
-    world->sshd_port = free_port();
-    const char *config = world_path(world, "sshd_config");
-    /* sshd takes the first value of a directive: `more` comes first. */
-    world_write(config,
-                world_format(
-                    "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_key\nAuthorizedKeysFile %s/authorized_keys\n"
-                    "StrictModes no\nUsePAM no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n",
-                    more, world->sshd_port, world->dir, world->dir));
-    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)config, NULL};
-    world->sshd = world_start(world, "sshd", argv);
-    wait_listening(world);
-    know_host(world);
-}
-
-/* dropbear reads authorized_keys in the user's home alone: nss_wrapper gives this user a home in the world's folder. */
-void world_dropbear(struct world *world) {
-    const char *key = world_path(world, "dropbear_key"), *passwd = world_path(world, "passwd");
-    struct passwd *user = getpwuid(geteuid());
-    if (user == NULL ||
-        world_run(world, "dropbearconvert", "openssh", "dropbear", world_path(world, "host_key"), key, NULL) != 0)
-        die("dropbearconvert");
-    mkdir(world_path(world, "home"), 0700);
-    mkdir(world_path(world, "home/.ssh"), 0700);
-    world_copy(world_path(world, "authorized_keys"), world_path(world, "home/.ssh/authorized_keys"));
-    world_write(passwd, world_format("%s:x:%u:%u::%s/home:/bin/sh\n", user->pw_name, (unsigned)user->pw_uid,
-                                     (unsigned)user->pw_gid, world->dir));
-    world_write(world_path(world, "group"), "");
-    world->sshd_port = free_port();
-    char *argv[] = {"env",
-                    "LD_PRELOAD=libnss_wrapper.so",
-                    (char *)world_format("NSS_WRAPPER_PASSWD=%s", passwd),
-                    (char *)world_format("NSS_WRAPPER_GROUP=%s/group", world->dir),
-                    "/usr/sbin/dropbear",
-                    "-F",
-                    "-E",
-                    "-r",
-                    (char *)key,
-                    "-p",
-                    (char *)world_format("127.0.0.1:%u", world->sshd_port),
-                    "-P",
-                    (char *)world_path(world, "dropbear.pid"),
-                    NULL};
-    world->sshd = world_start(world, "dropbear", argv);
-    wait_listening(world);
-    know_host(world);
 }

@@ -3,8 +3,8 @@
  * and the leat under test. Everything is stopped by its own pid and removed by world_end, also when the test failed
  * before.
  *
- * Environment (set by ctest): LEAT_BIN, the program; LEAT_BACKEND, io_uring or epoll; LEAT_SLOW, factor for deadlines
- * (sanitizers). Failures of the world itself abort the test with what went wrong and the peers' logs. */
+ * Environment (set by ctest): LEAT_BIN and LEATD_BIN, the programs; LEAT_BACKEND, io_uring or epoll; LEAT_SERVER, sshd
+ * or leatd; LEAT_SLOW, factor for deadlines (sanitizers). Failures of the world itself abort the test with what went wrong and the peers' logs. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +24,9 @@ struct world {
     char dir[128];
     struct process processes[WORLD_PROCESSES_MAX];
     unsigned count;
-    struct process *sshd;
-    uint16_t sshd_port;
+    struct process *server;
+    uint16_t server_port;
+    bool server_is_leatd;
     char known_hosts[200], user_key[200];
     /* How the next process is started, and only that one. */
     bool next_on_terminal;    /* on a pseudo terminal of its own (terminal.h) instead of /dev/null and a log */
@@ -35,14 +36,23 @@ struct world {
 
 void world_begin(struct world *world);
 void world_end(struct world *world);
+_Noreturn void world_die(const char *what); /* with errno's words */
 /* printf into a static ring of buffers: a path in the world's folder, or any argument. */
 const char *world_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *world_path(const struct world *world, const char *name);
 void world_write(const char *path, const char *text);
 void world_copy(const char *from, const char *to);
+char *world_read(const char *path); /* whole file, malloc'd; "" when it cannot be read */
+const char *world_backend_option(void); /* "IoBackend=…" as the test is run for */
 
-/* Stock sshd for the current user and its throwaway key; `more` is appended to its configuration (may be ""). */
+/* The server that the suite is run against: leatd where LEAT_SERVER says so, else stock sshd; for the current user and
+ * its throwaway key. `more` outweighs the rest of its configuration (may be ""). */
+void world_server(struct world *world, const char *more);
+/* One of the two whatever the suite is run against. */
 void world_sshd(struct world *world, const char *more);
+void world_leatd(struct world *world, const char *more);
+/* Successful logins that the server has logged. */
+unsigned world_logins(const struct world *world);
 /* dropbear with the same user key; the same fields of the world are set. */
 void world_dropbear(struct world *world);
 /* From now on leat reaches the server at this port, where something of the test's stands before it; its key is known

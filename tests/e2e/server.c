@@ -1,0 +1,140 @@
+/* The servers of a test's world. */
+#include "world.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void wait_listening(struct world *world) {
+    double deadline = now_seconds() + world_deadline(20);
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(world->server_port)};
+    while (process_running(world->server) && now_seconds() < deadline) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int connected = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+        close(fd);
+        if (connected == 0)
+            return;
+        pause_seconds(0.02);
+    }
+    fprintf(stderr, "%s\n", process_log(world->server));
+    world_die("the server does not listen");
+}
+
+static void know_host(struct world *world) {
+    char *key = world_read(world_path(world, "host_key.pub"));
+    char *space = strchr(key, ' ');
+    space = space != NULL ? strchr(space + 1, ' ') : NULL;
+    if (space != NULL)
+        *space = '\0';
+    key[strcspn(key, "\n")] = '\0';
+    world_write(world->known_hosts, world_format("[127.0.0.1]:%u %s\n", world->server_port, key));
+    free(key);
+}
+
+void world_reach_through(struct world *world, uint16_t port) {
+    world->server_port = port;
+    know_host(world);
+}
+
+static const char *find_sshd(void) {
+    static const char *const places[] = {"/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"};
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        if (access(places[i], X_OK) == 0)
+            return places[i];
+    world_die("no sshd");
+}
+
+/* sshd and leatd take the first value of a directive: `more` comes first. What only one of them needs is no harm to the
+ * other. */
+static const char *write_config(struct world *world, const char *more, const char *own) {
+    const char *config = world_path(world, "sshd_config");
+    world->server_port = free_port();
+    world_write(config,
+                world_format(
+                    "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_key\nAuthorizedKeysFile %s/authorized_keys\n"
+                    "StrictModes no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n%s",
+                    more, world->server_port, world->dir, world->dir, own));
+    return config;
+}
+
+static void start_server(struct world *world, const char *name, char *const argv[]) {
+    world->server = world_start(world, name, argv);
+    wait_listening(world);
+    know_host(world);
+}
+
+void world_sshd(struct world *world, const char *more) {
+    /* Where sshd drops its privileges; Debian's service makes it. It stays: another test's sshd may need it by now. */
+    if (geteuid() == 0 && mkdir("/run/sshd", 0755) < 0 && errno != EEXIST)
+        world_die("/run/sshd");
+    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)write_config(world, more, "UsePAM no\n"), NULL};
+    world->server_is_leatd = false;
+    start_server(world, "sshd", argv);
+}
+
+void world_leatd(struct world *world, const char *more) {
+    const char *program = getenv("LEATD_BIN");
+    if (program == NULL)
+        world_die("LEATD_BIN is not set");
+    const char *own = geteuid() == 0 ? "User root\nAllowStreamLocalForwarding yes\n" : "";
+    char *argv[] = {(char *)program,
+                    "-D",
+                    "-e",
+                    "-f",
+                    (char *)write_config(world, more, own),
+                    "-o",
+                    (char *)world_backend_option(),
+                    NULL};
+    world->server_is_leatd = true;
+    start_server(world, "leatd", argv);
+}
+
+void world_server(struct world *world, const char *more) {
+    const char *server = getenv("LEAT_SERVER");
+    if (server != NULL && strcmp(server, "leatd") == 0)
+        world_leatd(world, more);
+    else
+        world_sshd(world, more);
+}
+
+unsigned world_logins(const struct world *world) {
+    return process_lines(world->server, world->server_is_leatd ? "authentication succeeded" : "Accepted publickey");
+}
+
+/* dropbear reads authorized_keys in the user's home alone: nss_wrapper gives this user a home in the world's folder. */
+void world_dropbear(struct world *world) {
+    const char *key = world_path(world, "dropbear_key"), *passwd = world_path(world, "passwd");
+    struct passwd *user = getpwuid(geteuid());
+    if (user == NULL ||
+        world_run(world, "dropbearconvert", "openssh", "dropbear", world_path(world, "host_key"), key, NULL) != 0)
+        world_die("dropbearconvert");
+    mkdir(world_path(world, "home"), 0700);
+    mkdir(world_path(world, "home/.ssh"), 0700);
+    world_copy(world_path(world, "authorized_keys"), world_path(world, "home/.ssh/authorized_keys"));
+    world_write(passwd, world_format("%s:x:%u:%u::%s/home:/bin/sh\n", user->pw_name, (unsigned)user->pw_uid,
+                                     (unsigned)user->pw_gid, world->dir));
+    world_write(world_path(world, "group"), "");
+    world->server_port = free_port();
+    char *argv[] = {"env",
+                    "LD_PRELOAD=libnss_wrapper.so",
+                    (char *)world_format("NSS_WRAPPER_PASSWD=%s", passwd),
+                    (char *)world_format("NSS_WRAPPER_GROUP=%s/group", world->dir),
+                    "/usr/sbin/dropbear",
+                    "-F",
+                    "-E",
+                    "-r",
+                    (char *)key,
+                    "-p",
+                    (char *)world_format("127.0.0.1:%u", world->server_port),
+                    "-P",
+                    (char *)world_path(world, "dropbear.pid"),
+                    NULL};
+    start_server(world, "dropbear", argv);
+}
