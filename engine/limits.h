@@ -39,8 +39,6 @@
 /* Shards and names. */
 #define LIMIT_SHARDS 256u
 #define LIMIT_MAILBOX_MESSAGES 4096u
-#define LIMIT_RESOLVER_THREADS 4u
-#define LIMIT_RESOLVER_QUEUE 1024u
 #define LIMIT_ADDRESSES_PER_NAME 32u
 #define LIMIT_CONFIG_INCLUDE_DEPTH 16u /* as ssh_config(5) */
 #define LIMIT_CONFIG_LINE_BYTES 65536u
@@ -55,6 +53,24 @@
 #define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
 #define LIMIT_NOTSENT_BYTES (256u << 10)    /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
 #define LIMIT_QUIET_NS UINT64_C(1000000000) /* without input for so long, a session gives its buffers back */
-#define LIMIT_REKEY_RETRY_NS UINT64_C(10000000) /* a rekey that is due and did not begin is asked for again */
-#define LIMIT_LINGER_NS UINT64_C(2000000000)    /* an ending session waits so long for its last bytes to leave */
-#define LIMIT_DIAL_NS UINT64_C(120000000000)    /* connecting to a forward's target, all its addresses together */
+#define LIMIT_REKEY_RETRY_NS UINT64_C(10000000)   /* a rekey that is due and did not begin is asked for again */
+#define LIMIT_LINGER_NS UINT64_C(2000000000)      /* an ending session waits so long for its last bytes to leave */
+#define LIMIT_DIAL_NS UINT64_C(120000000000)      /* connecting to a forward's target, all its addresses together */
+#define LIMIT_DIAL_STAGGER_NS UINT64_C(250000000) /* RFC 8305 §5: before the next address is tried beside the last */
+#define LIMIT_DIAL_RETRY_NS UINT64_C(10000000)    /* a Unix socket's full backlog is tried again: first wait, doubled */
+
+/* leatd. */
+#define LIMIT_CONNECTIONS_PER_SHARD 16384u     /* SSH connections, handshakes included */
+#define LIMIT_AUTH_REQUESTS 256u               /* USERAUTH_REQUESTs of one connection, queries for keys included */
+#define LIMIT_AUTHORIZED_KEYS_BYTES (8u << 20) /* of one file */
+#define LIMIT_AUTHORIZED_KEYS_LINE_BYTES 65536u
+#define LIMIT_PERMISSIONS 1024u             /* PermitOpen and the like, each list */
+#define LIMIT_LISTENERS_PER_CONNECTION 256u /* remote forwards of one client */
+#define LIMIT_SESSION_CHANNELS 64u          /* MaxSessions is never more */
+#define LIMIT_OFFLOAD_THREADS 6u
+#define LIMIT_OFFLOAD_REMOTE 4u          /* of them at once in jobs that wait for other machines (name servers) */
+#define LIMIT_OFFLOAD_QUEUE 4096u        /* local and remote jobs each */
+#define LIMIT_LOG_QUEUE_BYTES (4u << 20) /* lines that wait for a slow log */
+#define LIMIT_CONFIG_STATEMENTS 65536u   /* of leatd's configuration, all its files together */
+#define LIMIT_CONFIG_ERRORS 100u         /* reported before the rest is not looked at any more */
+#define LIMIT_LISTEN_ADDRESSES 256u      /* addresses of ListenAddress times their ports; Relays */

@@ -1,6 +1,6 @@
 #pragma once
-/* Name resolution off the shards: a few threads call getaddrinfo(3) and post the answer to the asking shard's mailbox.
- * Numeric addresses are answered without a thread. Process-wide; bounded queue. */
+/* Name resolution off the shards: getaddrinfo(3) is called on the threads of offload.h, which must be started. Numeric
+ * addresses are answered without a thread. */
 #include "engine/shard.h"
 #include <netdb.h>
 
@@ -15,11 +15,6 @@ struct resolve_result {
     unsigned count;
 };
 struct resolve; /* one request */
-
-MUST_USE int resolver_start(void); /* before shards use it; starts its threads on first need */
-/* A thread is inside getaddrinfo(3), which cannot be interrupted: resolver_stop would wait for the name servers. */
-bool resolver_busy(void);
-void resolver_stop(void); /* joins its threads; all requests must be answered or cancelled */
 
 /* Asks for TCP addresses of host:port (AF_UNSPEC, AF_INET, AF_INET6). done runs once on the shard's thread, never from
  * within this call; the result is valid during done only. Returns the request, for resolve_cancel, or NULL: no memory.

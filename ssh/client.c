@@ -1,7 +1,7 @@
 /* The main thread of a running client: news from the shards, signals, draining, the end. */
 #include "engine/check.h"
 #include "engine/log.h"
-#include "engine/resolve.h"
+#include "engine/offload.h"
 #include "ssh/client_internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -259,16 +259,21 @@ int client_run(const struct options *options, void (*on_ready)(void)) {
     window_budget_init(&client.budget, options->memory_limit);
     int err = client_start(&client);
     if (err == 0) {
+        if (log_start_thread() != 0) /* everything that forks has forked */
+            log_error("the log has no thread: a reader that is slow will hold the tunnel up");
         client_serve(&client);
         run_loop(&client);
-        if (resolver_busy()) /* everything is closed; a name server that does not answer holds nobody up */
+        if (offload_busy()) { /* everything is closed; a name server that does not answer holds nobody up */
+            log_stop_thread();
             _exit(client.status);
-        resolver_stop();
+        }
+        offload_stop();
     }
     for (unsigned i = 0; i < client.shards_count; i++) {
         shard_stop(client.shards[i]);
         shard_join(client.shards[i]);
     }
+    log_stop_thread();
     client_release(&client);
     return err == 0 ? client.status : EXIT_FAILED;
 }

@@ -1,7 +1,7 @@
 /* How the client comes up: what may ask a person first, then what must be bound, then threads. */
 #include "engine/limits.h"
 #include "engine/log.h"
-#include "engine/resolve.h"
+#include "engine/offload.h"
 #include "ssh/client_internal.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -168,7 +168,7 @@ int client_start(struct client *client) {
     if (err == 0)
         err = block_signals(client);
     if (err == 0)
-        err = resolver_start();
+        err = offload_start();
     if (err != 0)
         client->shards_count = 0;
     return err == 0 ? start_shards(client) : err;

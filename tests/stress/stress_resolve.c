@@ -1,5 +1,6 @@
 /* Resolver threads against a shard on its own thread: answers and cancels race, for the thread sanitizer's eyes. */
 #include "engine/check.h"
+#include "engine/offload.h"
 #include "engine/resolve.h"
 #include <semaphore.h>
 #include <stdio.h>
@@ -81,13 +82,13 @@ int main(void) {
     struct round round = {0};
     sem_init(&over, 0, 0);
     task_init(&round.task, on_round);
-    CHECK(resolver_start() == 0);
+    CHECK(offload_start() == 0);
     CHECK(shard_start(&options, &round.shard) == 0);
     CHECK(shard_post(round.shard, on_begin, &round, 0) == 0);
     sem_wait(&over);
     shard_stop(round.shard);
     shard_join(round.shard);
-    resolver_stop();
+    offload_stop();
     CHECK(answers + cancels == ROUNDS * PER_ROUND);
     printf("%u answers, %u cancels\n", answers, cancels);
     return 0;

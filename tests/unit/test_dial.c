@@ -1,4 +1,5 @@
 #include "engine/dial.h"
+#include "engine/offload.h"
 #include "tests/unit/engine_rig.h"
 #include <dirent.h>
 #include <poll.h>
@@ -35,12 +36,12 @@ static void on_done(struct dial *dial, int err, int fd) {
 
 static void begin(enum io_backend backend) {
     rig_init(&shard, backend, 4);
-    cr_assert_eq(resolver_start(), 0);
+    cr_assert_eq(offload_start(), 0);
     rig_turn(&shard, 0);
 }
 
 static void end(void) {
-    resolver_stop();
+    offload_stop();
     shard_deinit(&shard);
 }
 
@@ -183,7 +184,7 @@ RIG_TEST(dial, can_be_canceled_at_every_stage) {
             cr_assert_eq(call.err, ERR_CANCELED);
         }
     }
-    while (resolver_busy()) /* a name that nobody waits for any more is still looked up, in a file that is open */
+    while (offload_busy()) /* a name that nobody waits for any more is still looked up, in a file that is open */
         poll(NULL, 0, 1);
     cr_assert_eq(descriptors_open(), open_before);
     silent_close(listener, fillers);

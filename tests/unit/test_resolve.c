@@ -1,4 +1,5 @@
 #include "engine/limits.h"
+#include "engine/offload.h"
 #include "engine/resolve.h"
 #include "tests/unit/engine_rig.h"
 
@@ -10,11 +11,11 @@ static struct shard shard;
 
 static void setup(void) {
     rig_init(&shard, IO_BACKEND_EPOLL, 4);
-    cr_assert_eq(resolver_start(), 0);
+    cr_assert_eq(offload_start(), 0);
 }
 
 static void teardown(void) {
-    resolver_stop();
+    offload_stop();
     shard_deinit(&shard);
 }
 
@@ -123,7 +124,7 @@ static void mailbox_fill(void) {
 
 /* While the mailbox is full every thread sticks to its answer, so that the queue fills up behind them. */
 Test(resolve, a_full_queue_refuses_and_a_full_mailbox_loses_nothing) {
-    enum { ASKED = LIMIT_RESOLVER_QUEUE + LIMIT_RESOLVER_THREADS + 20 };
+    enum { ASKED = LIMIT_OFFLOAD_QUEUE + LIMIT_OFFLOAD_REMOTE + 20 };
     static struct question questions[ASKED];
     unsigned refused = 0;
     mailbox_fill();
@@ -134,7 +135,7 @@ Test(resolve, a_full_queue_refuses_and_a_full_mailbox_loses_nothing) {
         cr_assert(questions[i].err == 0 || questions[i].err == ERR_LIMIT);
         refused += questions[i].err == ERR_LIMIT;
     }
-    cr_assert(refused >= 20 && refused <= 20 + LIMIT_RESOLVER_THREADS, "%u refused", refused);
+    cr_assert(refused >= 20 && refused <= 20 + LIMIT_OFFLOAD_REMOTE, "%u refused", refused);
 }
 
 /* The threads are left with answers for a shard that is gone. */
@@ -149,7 +150,7 @@ Test(resolve_late, a_shard_may_end_after_it_canceled) {
         cancel(&questions[i]);
     shard_deinit(&shard);
     memset(&shard, 0xff, sizeof shard);
-    resolver_stop();
+    offload_stop();
 }
 
 Test(resolve_now, knows_all_interfaces_and_loopback) {
