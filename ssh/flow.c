@@ -189,8 +189,8 @@ void flow_clear_text(struct flow *flow) {
 }
 
 static bool control_due(const struct flow *flow) {
-    return flow->open_due || flow->confirm_due || flow->refusal_due || flow->adjust_due || flow->eof_due ||
-           flow->close_due || flow->failures_due > 0;
+    return flow->open_due || flow->confirm_due || flow->refusal_due || flow->answers || flow->adjust_due ||
+           flow->request_due || flow->eof_due || flow->close_due;
 }
 
 void flow_touch(struct flow *flow) {
@@ -206,8 +206,10 @@ void flow_touch(struct flow *flow) {
 /* Nothing but an open, a confirmation and CLOSE is said any more; what was queued goes to *dropped. */
 static void silence(struct flow *flow, struct slot_queue *dropped) {
     flow->in = flow->out = FLOW_HALF_ENDED;
-    flow->adjust_due = flow->eof_due = flow->room_wanted = false;
-    flow->failures_due = 0;
+    flow->adjust_due = flow->request_due = flow->eof_due = flow->room_wanted = false;
+    if (!flow->open_due)
+        flow_clear_text(flow);
+    flow_drop_answers(flow);
     scheduler_remove(flow);
     if (flow->mux)
         flow->mux->queued_bytes -= flow->queue.bytes;
@@ -272,10 +274,11 @@ static void check_ended(struct flow *flow) {
         own_event(flow, EVENT_ENDED);
 }
 
-void flow_check_eof(struct flow *flow) {
-    if (flow->life != LIFE_OPEN || flow->in != FLOW_HALF_DRAINING || flow->queue.count > 0)
+void flow_check_tail(struct flow *flow) {
+    if (flow->life != LIFE_OPEN || flow->queue.count > 0)
         return;
-    flow->eof_due = true;
+    flow->request_due = flow->text != NULL;
+    flow->eof_due = flow->in == FLOW_HALF_DRAINING;
     flow_touch(flow);
 }
 
@@ -319,7 +322,7 @@ void flow_send(struct flow *flow, struct slot *slot) {
 
 void flow_end(struct flow *flow) {
     flow->in = flow_half_step(flow->in, HALF_BEGIN);
-    flow_check_eof(flow);
+    flow_check_tail(flow);
 }
 
 void flow_consumed(struct flow *flow, uint32_t bytes) {
@@ -348,9 +351,20 @@ void flow_abort(struct flow *flow) {
     own_event(flow, EVENT_ABORT);
 }
 
+void flow_close(struct flow *flow) {
+    if (flow->life != LIFE_OPEN) {
+        flow_abort(flow);
+        return;
+    }
+    flow->leaving = true;
+    flow->out = FLOW_HALF_ENDED;
+    flow_end(flow);
+    check_ended(flow);
+}
+
 void flow_confirm(struct flow *flow) {
     own_event(flow, EVENT_CONFIRM);
-    flow_check_eof(flow);
+    flow_check_tail(flow);
 }
 
 void flow_refuse(struct flow *flow, uint32_t reason, const char *text) {
@@ -374,12 +388,14 @@ void flow_validate(const struct flow *flow) {
     CHECK(flow->close_due == (flow->life == LIFE_CLOSE_DUE || flow->life == LIFE_CLOSE_ANSWER));
     CHECK(flow->refusal_due == (flow->life == LIFE_REFUSING));
     CHECK(!flow->eof_due || (flow->in == FLOW_HALF_DRAINING && flow->queue.count == 0));
+    CHECK(!flow->request_due || (flow->life == LIFE_OPEN && flow->text));
     CHECK(!flow->adjust_due || (flow->life == LIFE_OPEN && !flow->eof_received));
     if (flow->life == LIFE_OPEN) {
         CHECK(!(flow->in == FLOW_HALF_ENDED && flow->out == FLOW_HALF_ENDED));
-        CHECK(flow->eof_received == (flow->out != FLOW_HALF_OPEN));
+        CHECK((flow->eof_received || flow->leaving) == (flow->out != FLOW_HALF_OPEN));
     }
     if (flow->phase >= FLOW_CLOSING)
-        CHECK(flow->queue.count == 0 && !list_linked(&flow->ready) && flow->failures_due == 0);
+        CHECK(flow->queue.count == 0 && !list_linked(&flow->ready) && !flow->answers);
+    flow_validate_answers(flow);
     window_validate(&flow->window);
 }

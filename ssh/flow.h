@@ -13,6 +13,7 @@
  * a no-op, so that an owner whose socket is still busy need not look first. */
 #include "engine/list.h"
 #include "engine/slot.h"
+#include "ssh/codec.h"
 #include "ssh/window.h"
 
 struct mux;
@@ -40,6 +41,9 @@ struct flow_ops {
     /* flow_room() was too small for a packet and is worth reading for again: a packet fits and at most half of the
      * queue is waiting, or nothing at all is waiting and there is any room (a peer whose whole window is tiny). */
     void (*on_room)(struct flow *flow);
+    /* CHANNEL_REQUEST (RFC 4254 §5.4): true: SUCCESS, false: FAILURE, where an answer is wanted; answers go out in the
+     * order of the requests. NULL: all refused. */
+    bool (*on_request)(struct flow *flow, struct bytes name, struct bytes data);
     void (*on_eof)(struct flow *flow); /* the peer will send no more; finish the app's write side, then flow_drained */
     /* The peer closed without EOF: what it sent is cut short; abort the app's connection. The flow answers CLOSE by
      * itself. */
@@ -68,15 +72,17 @@ struct flow {
     uint8_t life;   /* row of the table in flow.c */
     bool announced; /* the peer knows our channel number */
     bool eof_received, room_wanted;
-    bool open_due, confirm_due, refusal_due, adjust_due, eof_due, close_due; /* control messages to be built */
-    bool fresh;                                                              /* on the scheduler's fresh list */
-    uint32_t failures_due;                                                   /* CHANNEL_FAILURE answers owed */
+    bool leaving; /* flow_close was called */
+    /* control messages to be built */
+    bool open_due, confirm_due, refusal_due, adjust_due, request_due, eof_due, close_due;
+    bool fresh;                   /* on the scheduler's fresh list */
+    struct flow_answers *answers; /* owed to the peer's CHANNEL_REQUESTs; NULL: none */
     int32_t deficit;
     struct list ready;   /* linked while the scheduler looks at it */
     struct list control; /* linked while a control message is due */
     struct slot_pool *slots;
     uint32_t refusal_reason;
-    struct flow_text *text; /* the CHANNEL_OPEN to be sent, or the refusal's words */
+    struct flow_text *text; /* the CHANNEL_OPEN to be sent, the refusal's words, or when OPEN our request */
 };
 
 /* Bytes that may be queued now: peer window, and not more than LIMIT_FLOW_QUEUE_BYTES waiting. When it is less than
@@ -85,10 +91,18 @@ uint64_t flow_room(struct flow *flow);
 /* Queues one slot (1 ≤ len ≤ peer_packet_max, len ≤ flow_room); the mux owns it until sealed, and its window is
  * reserved now. Not after flow_end. After close or abort: put back to the pool at once. */
 void flow_send(struct flow *flow, struct slot *slot);
+/* CHANNEL_REQUEST of ours without reply, such as "exit-status" (§6.10): sent after what is queued (and what is queued
+ * before the queue has emptied) and before EOF. At most one is waiting at a time (CHECKed); ERR_NOMEM, ERR_LENGTH:
+ * nothing was queued. No-op unless OPEN. */
+MUST_USE int flow_request(struct flow *flow, const char *name, const void *data, uint32_t len);
 void flow_end(struct flow *flow);                      /* app's EOF: EOF follows the queue; idempotent */
 void flow_consumed(struct flow *flow, uint32_t bytes); /* bytes have left for the app: window credit */
 void flow_drained(struct flow *flow);                  /* everything after on_eof has left for the app */
 void flow_abort(struct flow *flow); /* the app's connection broke: CLOSE without EOF, queue dropped */
+/* The app has said all and takes no more: the queue, our request and EOF go out, then CLOSE without waiting for the
+ * peer's EOF. Until on_closed on_data may still come, for the owner to drop with flow_consumed. Idempotent; as
+ * flow_abort unless OPEN. */
+void flow_close(struct flow *flow);
 /* Answers to a peer's CHANNEL_OPEN (phase ASKED): */
 void flow_confirm(struct flow *flow);
 /* The flow is gone once the refusal is out (on_closed). */

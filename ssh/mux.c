@@ -10,7 +10,8 @@
 _Static_assert(LIMIT_FLOWS_PER_SESSION % TABLE_START == 0 &&
                    (LIMIT_FLOWS_PER_SESSION & (LIMIT_FLOWS_PER_SESSION - 1)) == 0,
                "doubling ends at the limit");
-/* A host name is at most 255 bytes (RFC 1035); an address with a zone is shorter. Both fit a control packet well. */
+/* A host name is at most 255 bytes (RFC 1035); an address with a zone and a socket's path (108) are shorter. All fit a
+ * control packet well. */
 #define NAME_BYTES_MAX 255u
 
 int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
@@ -141,29 +142,37 @@ void mux_detach(struct flow *flow) {
     mux_put_number(mux, flow->id);
 }
 
-static int encode_open(struct mux *mux, struct flow *flow, const char *type, const char *host, uint16_t port,
-                       const char *origin, uint16_t origin_port) {
+/* What a channel is opened for: a host and a port, or with origin NULL the path of a socket. */
+struct open_target {
+    const char *type, *host, *origin;
+    uint16_t port, origin_port;
+};
+
+static int encode_open(struct mux *mux, struct flow *flow, const struct open_target *target) {
     uint8_t packet[MUX_CONTROL_BYTES];
     struct writer writer;
     writer_init(&writer, packet, sizeof packet);
     writer_u8(&writer, MSG_CHANNEL_OPEN);
-    writer_text(&writer, type);
+    writer_text(&writer, target->type);
     writer_u32(&writer, flow->id);
     writer_u32(&writer, flow->window.granted);
     writer_u32(&writer, mux->packet_max);
-    writer_text(&writer, host);
-    writer_u32(&writer, port);
-    writer_text(&writer, origin);
-    writer_u32(&writer, origin_port);
+    writer_text(&writer, target->host);
+    if (target->origin) {
+        writer_u32(&writer, target->port);
+        writer_text(&writer, target->origin);
+        writer_u32(&writer, target->origin_port);
+    } else {
+        writer_text(&writer, ""); /* reserved */
+    }
     CHECK(writer_ok(&writer));
     return flow_set_text(flow, packet, writer_len(&writer));
 }
 
-static int open_channel(struct mux *mux, struct flow *flow, const char *type, const char *host, uint16_t port,
-                        const char *origin, uint16_t origin_port) {
+static int open_channel(struct mux *mux, struct flow *flow, const struct open_target *target) {
     if (mux->shut)
         return ERR_CLOSED;
-    if (strlen(host) > NAME_BYTES_MAX || strlen(origin) > NAME_BYTES_MAX)
+    if (strlen(target->host) > NAME_BYTES_MAX || (target->origin && strlen(target->origin) > NAME_BYTES_MAX))
         return ERR_LENGTH;
     uint32_t id;
     int result = mux_take_number(mux, &id);
@@ -172,7 +181,7 @@ static int open_channel(struct mux *mux, struct flow *flow, const char *type, co
     mux_attach(mux, flow, id);
     result = window_open(&flow->window, mux->budget, mux->window_max);
     if (result == 0)
-        result = encode_open(mux, flow, type, host, port, origin, origin_port);
+        result = encode_open(mux, flow, target);
     if (result < 0) {
         mux_detach(flow);
         return result;
@@ -184,14 +193,25 @@ static int open_channel(struct mux *mux, struct flow *flow, const char *type, co
 
 int mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner, const char *host,
                     uint16_t port, const char *origin, uint16_t origin_port) {
+    const struct open_target target = {
+        .type = "direct-tcpip", .host = host, .origin = origin, .port = port, .origin_port = origin_port};
     flow_init(flow, ops, owner, LIFE_OPENING);
-    return open_channel(mux, flow, "direct-tcpip", host, port, origin, origin_port);
+    return open_channel(mux, flow, &target);
 }
 
 int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner, const char *host,
                        uint16_t port, const char *origin, uint16_t origin_port) {
+    const struct open_target target = {
+        .type = "forwarded-tcpip", .host = host, .origin = origin, .port = port, .origin_port = origin_port};
     flow_init(flow, ops, owner, LIFE_OPENING);
-    return open_channel(mux, flow, "forwarded-tcpip", host, port, origin, origin_port);
+    return open_channel(mux, flow, &target);
+}
+
+int mux_open_forwarded_path(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                            const char *path) {
+    const struct open_target target = {.type = "forwarded-streamlocal@openssh.com", .host = path};
+    flow_init(flow, ops, owner, LIFE_OPENING);
+    return open_channel(mux, flow, &target);
 }
 
 static struct mux_blob *push_blob(struct mux *mux, const struct writer *packet) {

@@ -23,13 +23,20 @@ enum open_failure {
     OPEN_RESOURCE_SHORTAGE = 4
 };
 
-/* A peer's CHANNEL_OPEN (RFC 4254 §7.2: direct-tcpip, forwarded-tcpip). Strings point into the packet. */
+/* A peer's CHANNEL_OPEN (RFC 4254 §6.1, §7.2; OpenSSH's PROTOCOL §2.4). Strings point into the packet. */
+enum mux_open_kind {
+    MUX_OPEN_OTHER,                 /* any other type: refused by whoever does not know it */
+    MUX_OPEN_SESSION,               /* "session" */
+    MUX_OPEN_DIRECT_TCPIP,          /* host and port to connect to; origin */
+    MUX_OPEN_FORWARDED_TCPIP,       /* host and port that were connected to; origin */
+    MUX_OPEN_DIRECT_STREAMLOCAL,    /* "direct-streamlocal@openssh.com": host is the path */
+    MUX_OPEN_FORWARDED_STREAMLOCAL, /* "forwarded-streamlocal@openssh.com": host is the path that was connected to */
+};
 struct mux_open {
-    struct bytes type;         /* as sent */
-    bool is_tcpip;             /* direct-tcpip or forwarded-tcpip: the four fields below are set */
-    struct bytes host, origin; /* direct: host to connect; forwarded: address that was connected */
-    uint32_t port, origin_port;
-    struct bytes rest; /* other types: what follows the maximum packet size */
+    struct bytes type; /* as sent */
+    enum mux_open_kind kind;
+    struct bytes host, origin;  /* without NUL */
+    uint32_t port, origin_port; /* as sent: may be no port at all */
 };
 
 struct mux_ops {
@@ -97,6 +104,9 @@ MUST_USE int mux_open_direct(struct mux *mux, struct flow *flow, const struct fl
 /* The same with type "forwarded-tcpip" (servers). */
 MUST_USE int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                                 const char *host, uint16_t port, const char *origin, uint16_t origin_port);
+/* "forwarded-streamlocal@openssh.com" (servers): a connection to the Unix socket at path. */
+MUST_USE int mux_open_forwarded_path(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                                     const char *path);
 /* For mux_ops.on_open only: prepares the flow it returns. */
 void flow_init_asked(struct flow *flow, const struct flow_ops *ops, void *owner);
 

@@ -105,23 +105,35 @@ static int input_close(struct mux *mux, struct reader *reader, const char **why)
     return 0;
 }
 
+/* The answer is owed before the owner is asked, so that nobody acts on a request that goes unanswered. The owner may
+ * end the flow, and even the session, from within. */
+static int answer_request(struct mux *mux, struct flow *flow, struct bytes name, bool want_reply, struct bytes data,
+                          const char **why) {
+    uint32_t id = flow->id;
+    int result = want_reply ? flow_owe_answer(flow) : 0;
+    if (result < 0) {
+        *why = result == ERR_LIMIT ? "too many channel requests without reading the answers" : "out of memory";
+        return result;
+    }
+    bool yes = flow->ops->on_request && flow->ops->on_request(flow, name, data);
+    flow = find_flow(mux, id);
+    if (yes && want_reply && flow && flow->phase == FLOW_OPEN)
+        flow_answer_success(flow);
+    return 0;
+}
+
 static int input_request(struct mux *mux, struct reader *reader, const char **why) {
     struct flow *flow = find_flow(mux, reader_u32(reader));
-    reader_string(reader);
+    struct bytes name = reader_string(reader);
     bool want_reply = reader_bool(reader);
+    struct bytes data = reader_rest(reader);
     if (!reader_ok(reader))
         return fault(why, "malformed CHANNEL_REQUEST");
     if (flow && flow->phase == FLOW_OPENING)
         return fault(why, "CHANNEL_REQUEST before the channel is open");
-    if (!flow || flow->phase != FLOW_OPEN || !want_reply)
+    if (!flow || flow->phase != FLOW_OPEN)
         return 0;
-    if (flow->failures_due == LIMIT_GLOBAL_REQUESTS_PENDING) {
-        *why = "too many channel requests without reading the answers";
-        return ERR_LIMIT;
-    }
-    flow->failures_due++;
-    flow_touch(flow);
-    return 0;
+    return answer_request(mux, flow, name, want_reply, data, why);
 }
 
 static int input_request_answer(struct reader *reader, const char **why) {
@@ -185,21 +197,61 @@ struct open_fields {
     uint32_t peer_id, window, packet_max;
 };
 
+static enum mux_open_kind open_kind(struct bytes type) {
+    static const char *const types[] = {
+        [MUX_OPEN_SESSION] = "session",
+        [MUX_OPEN_DIRECT_TCPIP] = "direct-tcpip",
+        [MUX_OPEN_FORWARDED_TCPIP] = "forwarded-tcpip",
+        [MUX_OPEN_DIRECT_STREAMLOCAL] = "direct-streamlocal@openssh.com",
+        [MUX_OPEN_FORWARDED_STREAMLOCAL] = "forwarded-streamlocal@openssh.com",
+    };
+    for (unsigned kind = MUX_OPEN_SESSION; kind < sizeof types / sizeof *types; kind++)
+        if (bytes_equal(type, types[kind]))
+            return (enum mux_open_kind)kind;
+    return MUX_OPEN_OTHER;
+}
+
+/* Names become C strings further on: one with a NUL would be checked as one thing and used as another. */
+static struct bytes read_name(struct reader *reader) {
+    struct bytes name = reader_string(reader);
+    if (name.len > 0 && memchr(name.at, 0, name.len))
+        reader->bad = true;
+    return name;
+}
+
+static void parse_open_data(struct reader *reader, struct mux_open *open) {
+    switch (open->kind) {
+    case MUX_OPEN_SESSION:
+        break;
+    case MUX_OPEN_DIRECT_TCPIP:
+    case MUX_OPEN_FORWARDED_TCPIP:
+        open->host = read_name(reader);
+        open->port = reader_u32(reader);
+        open->origin = read_name(reader);
+        open->origin_port = reader_u32(reader);
+        break;
+    case MUX_OPEN_DIRECT_STREAMLOCAL:
+        open->host = read_name(reader);
+        reader_string(reader); /* reserved, as the next two */
+        reader_u32(reader);
+        break;
+    case MUX_OPEN_FORWARDED_STREAMLOCAL:
+        open->host = read_name(reader);
+        reader_string(reader);
+        break;
+    default:
+        reader_rest(reader);
+    }
+}
+
 static bool parse_open(struct reader *reader, struct open_fields *fields) {
     struct mux_open *open = &fields->open;
     *open = (struct mux_open){.type = reader_string(reader)};
     fields->peer_id = reader_u32(reader);
     fields->window = reader_u32(reader);
     fields->packet_max = reader_u32(reader);
-    open->is_tcpip = bytes_equal(open->type, "direct-tcpip") || bytes_equal(open->type, "forwarded-tcpip");
-    if (!open->is_tcpip) {
-        open->rest = reader_rest(reader);
-        return reader_ok(reader);
-    }
-    open->host = reader_string(reader);
-    open->port = reader_u32(reader);
-    open->origin = reader_string(reader);
-    open->origin_port = reader_u32(reader);
+    open->kind = open_kind(open->type);
+    parse_open_data(reader, open);
     return reader_done(reader);
 }
 

@@ -63,13 +63,24 @@ enum flow_half flow_half_step(enum flow_half half, enum half_event event);
 void flow_init(struct flow *flow, const struct flow_ops *ops, void *owner, enum flow_life life);
 /* Links or unlinks the flow with the mux's control list as its due flags say. */
 void flow_touch(struct flow *flow);
-/* The flow's EOF is due when the app has ended and nothing is queued. */
-void flow_check_eof(struct flow *flow);
+/* Makes due what follows the queue when that is empty: our request, then EOF if the app has ended. */
+void flow_check_tail(struct flow *flow);
 void flow_eof_sent(struct flow *flow);
 /* Calls on_room when it was asked for and is worth it; a callback, so last. */
 void flow_check_room(struct flow *flow);
 MUST_USE int flow_set_text(struct flow *flow, const void *bytes, uint32_t len); /* ERR_NOMEM */
 void flow_clear_text(struct flow *flow);
+
+/* Answers owed to the peer's CHANNEL_REQUESTs, in their order; flow_request.c. */
+struct flow_answers;
+/* Owes one more answer: FAILURE, until flow_answer_success makes it SUCCESS. ERR_LIMIT, ERR_NOMEM. */
+MUST_USE int flow_owe_answer(struct flow *flow);
+/* The answer owed last. */
+void flow_answer_success(struct flow *flow);
+/* Takes the first answer: true: SUCCESS. There must be one. */
+bool flow_take_answer(struct flow *flow);
+void flow_drop_answers(struct flow *flow);
+void flow_validate_answers(const struct flow *flow);
 
 struct flow_text {
     uint32_t len;

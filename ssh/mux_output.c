@@ -43,10 +43,9 @@ static void put_refusal(struct flow *flow, struct writer *writer) {
     flow->refusal_due = false;
 }
 
-static void put_failure(struct flow *flow, struct writer *writer) {
-    writer_u8(writer, MSG_CHANNEL_FAILURE);
+static void put_answer(struct flow *flow, struct writer *writer) {
+    writer_u8(writer, flow_take_answer(flow) ? MSG_CHANNEL_SUCCESS : MSG_CHANNEL_FAILURE);
     writer_u32(writer, flow->peer_id);
-    flow->failures_due--;
 }
 
 static void put_adjust(struct flow *flow, struct writer *writer, uint64_t now_ns) {
@@ -54,6 +53,12 @@ static void put_adjust(struct flow *flow, struct writer *writer, uint64_t now_ns
     writer_u32(writer, flow->peer_id);
     writer_u32(writer, window_grant(&flow->window, now_ns));
     flow->adjust_due = false;
+}
+
+static void put_request(struct flow *flow, struct writer *writer) {
+    writer_raw(writer, flow->text->bytes, flow->text->len);
+    flow_clear_text(flow);
+    flow->request_due = false;
 }
 
 static void put_eof(struct flow *flow, struct writer *writer) {
@@ -86,11 +91,14 @@ static void put_first(struct flow *flow, struct writer *writer, uint64_t now_ns)
     } else if (flow->refusal_due) {
         put_refusal(flow, writer);
         sent(flow, EVENT_REFUSAL_SENT);
-    } else if (flow->failures_due > 0) {
-        put_failure(flow, writer);
+    } else if (flow->answers) {
+        put_answer(flow, writer);
         flow_touch(flow);
     } else if (flow->adjust_due) {
         put_adjust(flow, writer, now_ns);
+        flow_touch(flow);
+    } else if (flow->request_due) {
+        put_request(flow, writer);
         flow_touch(flow);
     } else if (flow->eof_due) {
         put_eof(flow, writer);
@@ -129,7 +137,7 @@ static struct slot *take_data(struct mux *mux) {
     flow->bytes_to_peer += slot->len;
     flow->packets_to_peer++;
     if (flow->queue.count == 0)
-        flow_check_eof(flow);
+        flow_check_tail(flow);
     if (flow->room_wanted)
         flow_check_room(flow);
     return slot;

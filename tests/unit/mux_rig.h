@@ -16,6 +16,12 @@ struct probe {
     uint64_t received;
     uint32_t reason;
     char text[64];
+    unsigned requests;
+    bool request_answer;                   /* what the next request gets */
+    void (*while_asked)(struct probe *of); /* what the owner does before it answers; may be NULL */
+    char request_name[64];
+    uint8_t request_data[64];
+    uint32_t request_len;
 };
 
 struct rig {
@@ -61,11 +67,22 @@ static void probe_aborted(struct flow *flow) {
 static void probe_closed(struct flow *flow) {
     probe_of(flow)->closed++;
 }
+static bool probe_request(struct flow *flow, struct bytes name, struct bytes data) {
+    struct probe *probe = probe_of(flow);
+    probe->requests++;
+    snprintf(probe->request_name, sizeof probe->request_name, "%.*s", (int)name.len, (const char *)name.at);
+    probe->request_len = data.len;
+    memcpy(probe->request_data, data.at, data.len < sizeof probe->request_data ? data.len : 0);
+    if (probe->while_asked)
+        probe->while_asked(probe);
+    return probe->request_answer;
+}
 static const struct flow_ops probe_ops = {
     .on_opened = probe_opened,
     .on_refused = probe_refused,
     .on_data = probe_data,
     .on_room = probe_room,
+    .on_request = probe_request,
     .on_eof = probe_eof,
     .on_aborted = probe_aborted,
     .on_closed = probe_closed,

@@ -192,3 +192,61 @@ Test(flow, a_channel_unknown_to_the_peer_cannot_be_spoken_to) {
     cr_assert_eq(rig_confirm(&rig, &probe), ERR_PROTOCOL, "our CHANNEL_OPEN is not even out");
     rig_deinit(&rig);
 }
+
+/* flow_close: all that is queued goes out, then CLOSE without the peer's EOF; what the peer still sends is the owner's
+ * to drop, and does not stop the peer. */
+Test(flow, close_says_all_and_waits_for_nothing) {
+    struct rig rig;
+    struct probe probe;
+    rig_reach(&rig, &probe, LIFE_OPEN);
+    struct flow *flow = &probe.flow;
+    rig_send(&rig, &probe, 100);
+    cr_assert_eq(flow_request(flow, "exit-status", "\0\0\0\0", 4), 0);
+    flow_close(flow);
+    flow_close(flow);
+    cr_assert_eq(flow_room(flow), 0);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, LIMIT_CHANNEL_PACKET_BYTES), 0);
+    cr_assert_eq(probe.chunks, 20);
+    flow_consumed(flow, 20 * LIMIT_CHANNEL_PACKET_BYTES);
+    rig_expect(&rig, MSG_CHANNEL_WINDOW_ADJUST);
+    rig_expect(&rig, MSG_CHANNEL_DATA);
+    rig_expect(&rig, MSG_CHANNEL_REQUEST);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", flow->id), 0);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(probe.aborted, 0);
+    rig_deinit(&rig);
+}
+
+Test(flow, close_after_our_eof_is_at_once) {
+    struct rig rig;
+    struct probe probe;
+    rig_reach(&rig, &probe, LIFE_OPEN);
+    flow_end(&probe.flow);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    flow_close(&probe.flow);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    rig_deinit(&rig);
+}
+
+/* Unless the flow is open it is an abort. */
+Test(flow, close_in_every_other_state) {
+    for (unsigned life = 0; life < LIFE_COUNT; life++) {
+        struct rig rig[2];
+        struct probe probe[2];
+        if (life == LIFE_OPEN)
+            continue;
+        for (unsigned i = 0; i < 2; i++)
+            rig_reach(&rig[i], &probe[i], life);
+        flow_close(&probe[0].flow);
+        flow_abort(&probe[1].flow);
+        mux_validate(&rig[0].mux);
+        cr_assert_eq(probe[0].flow.life, probe[1].flow.life);
+        for (unsigned i = 0; i < 2; i++)
+            rig_deinit(&rig[i]);
+    }
+}

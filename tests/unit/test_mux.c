@@ -44,7 +44,7 @@ Test(mux, data_on_the_wire) {
 Test(mux, asked_and_confirmed) {
     rig_init(&rig);
     cr_assert_eq(rig_ask(&rig, &probe), 0);
-    cr_assert(rig.last_open.is_tcpip);
+    cr_assert_eq(rig.last_open.kind, MUX_OPEN_FORWARDED_TCPIP);
     cr_assert_eq(rig.last_open.port, 8080);
     cr_assert_eq(rig.last_open.origin_port, 1234);
     rig_expect_nothing(&rig);

@@ -16,7 +16,7 @@ static void build(struct packet *packet, uint8_t type, const char *fields, ...) 
     va_end(list);
 }
 
-enum { TEMPLATES = 14 };
+enum { TEMPLATES = 16 };
 /* A well-formed packet of every type, aimed at channel id. The first STRICT of them are of exactly one length. */
 static void build_all(struct packet *packets, uint32_t id) {
     build(&packets[0], MSG_CHANNEL_DATA, "uz", id, 100u);
@@ -28,13 +28,16 @@ static void build_all(struct packet *packets, uint32_t id) {
     build(&packets[6], MSG_CHANNEL_FAILURE, "u", id);
     build(&packets[7], MSG_CHANNEL_OPEN_FAILURE, "uuss", id, 2u, "refused", "en");
     build(&packets[8], MSG_CHANNEL_OPEN, "suuususu", "forwarded-tcpip", 5u, 1000u, 1000u, "host", 80u, "origin", 81u);
-    build(&packets[9], MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", id, 5u, 1000u, 1000u);
-    build(&packets[10], MSG_CHANNEL_REQUEST, "usb", id, "keepalive@openssh.com", 1);
-    build(&packets[11], MSG_GLOBAL_REQUEST, "sb", "keepalive@openssh.com", 1);
-    build(&packets[12], MSG_CHANNEL_OPEN, "suuu", "session", 5u, 1000u, 1000u);
-    build(&packets[13], MSG_REQUEST_SUCCESS, "u", 40000u);
+    build(&packets[9], MSG_CHANNEL_OPEN, "suuussu", "direct-streamlocal@openssh.com", 5u, 1000u, 1000u, "/run/s", "",
+          0u);
+    build(&packets[10], MSG_CHANNEL_OPEN, "suuu", "session", 5u, 1000u, 1000u);
+    build(&packets[11], MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", id, 5u, 1000u, 1000u);
+    build(&packets[12], MSG_CHANNEL_REQUEST, "usb", id, "keepalive@openssh.com", 1);
+    build(&packets[13], MSG_GLOBAL_REQUEST, "sb", "keepalive@openssh.com", 1);
+    build(&packets[14], MSG_CHANNEL_OPEN, "suuu", "tun@openssh.com", 5u, 1000u, 1000u);
+    build(&packets[15], MSG_REQUEST_SUCCESS, "u", 40000u);
 }
-#define STRICT 9u
+#define STRICT 11u
 
 /* One flow of ours that is open, one opening, one asked, one closing. */
 static struct probe probes[4], spare;
@@ -112,7 +115,8 @@ Test(hostile, lying_numbers) {
 /* The app at the hostile peer's other end: does this and that whatever comes. */
 static void act(struct probe *probe, uint64_t *seed) {
     struct flow *flow = &probe->flow;
-    switch (random_below(seed, 8)) {
+    probe->request_answer = random_chance(seed, 2);
+    switch (random_below(seed, 9)) {
     case 0:
         if (flow->phase == FLOW_OPEN && flow->window.unconsumed > 0)
             flow_consumed(flow, 1 + random_below(seed, flow->window.unconsumed));
@@ -138,6 +142,10 @@ static void act(struct probe *probe, uint64_t *seed) {
     case 5:
         if (random_chance(seed, 50) && flow->phase != FLOW_ASKED)
             flow_end(flow);
+        break;
+    case 6:
+        if (flow->phase == FLOW_OPEN && !flow->text)
+            cr_assert_eq(flow_request(flow, "exit-status", "\0\0\0\1", 4), 0);
         break;
     default:
         rig_next(&rig);

@@ -1,8 +1,9 @@
 /* Two muxes talk to each other through in-memory queues, with applications that do what applications do, at random:
- * send, end, abort, read late or never until the end, connect and refuse. Thousands of seeds. What must hold:
+ * send, end, leave, abort, read late or never until the end, connect and refuse. Thousands of seeds. What must hold:
  *   - every byte in order, none twice; none lost on a flow that nobody aborted
  *   - neither side ever sees the other break the protocol (windows, order of messages)
  *   - no message about a channel after its CLOSE
+ *   - a last word (a request such as exit-status) between the last byte and EOF
  *   - at the end everything is closed and every slot and window given back. */
 #include "engine/limits.h"
 #include "seed.h"
@@ -23,6 +24,7 @@ struct end {
     uint64_t quota; /* what it wants to send before it ends */
     uint64_t sent, received, unread;
     bool used, asked, opened, wants_room, ended, eof, drained, aborted_self, aborted_by_peer, refused, closed;
+    bool word_said, word_heard, left;
 };
 
 struct packet {
@@ -76,6 +78,8 @@ static void on_data(struct flow *flow, uint8_t *data, uint32_t len) {
     for (uint32_t i = 0; i < len; i++)
         cr_assert_eq(data[i], byte_at(end->peer->seed, end->received + i));
     end->received += len;
+    if (end->left)
+        return flow_consumed(flow, len);
     end->unread += len;
 }
 static void on_room(struct flow *flow) {
@@ -83,10 +87,17 @@ static void on_room(struct flow *flow) {
     cr_assert_not(is_over(end_of(flow)));
     end_of(flow)->wants_room = true;
 }
+static bool on_request(struct flow *flow, struct bytes name, struct bytes data) {
+    struct end *end = end_of(flow);
+    cr_assert(bytes_equal(name, "word") && data.len == 8);
+    cr_assert(end->peer->word_said && !end->word_heard && !end->eof);
+    cr_assert_eq(codec_get_u32(data.at + 4), end->received, "after every byte");
+    return end->word_heard = true;
+}
 static void on_eof(struct flow *flow) {
     struct end *end = end_of(flow);
     cr_assert(!is_over(end) && !end->eof && !end->aborted_self && !end->aborted_by_peer);
-    cr_assert(end->peer->ended);
+    cr_assert(end->peer->ended && end->word_heard == end->peer->word_said);
     end->eof = true;
 }
 static void on_aborted(struct flow *flow) {
@@ -98,11 +109,20 @@ static void on_closed(struct flow *flow) {
     cr_assert_not(is_over(end_of(flow)));
     end_of(flow)->closed = true;
 }
-static const struct flow_ops flow_ops = {on_opened, on_refused, on_data, on_room, on_eof, on_aborted, on_closed};
+static const struct flow_ops flow_ops = {
+    .on_opened = on_opened,
+    .on_refused = on_refused,
+    .on_data = on_data,
+    .on_room = on_room,
+    .on_request = on_request,
+    .on_eof = on_eof,
+    .on_aborted = on_aborted,
+    .on_closed = on_closed,
+};
 
 static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
     (void)mux;
-    cr_assert(open->is_tcpip && open->port < pairs);
+    cr_assert(open->kind == MUX_OPEN_DIRECT_TCPIP && open->port < pairs);
     struct end *end = &ends[open->port][1];
     cr_assert_not(end->asked);
     if (random_chance(rng, 12)) {
@@ -239,8 +259,20 @@ static void read_some(struct end *end) {
 }
 
 static void end_sending(struct end *end) {
+    uint8_t data[8] = {0};
+    codec_put_u32(data + 4, (uint32_t)end->sent);
     end->ended = true;
+    end->word_said = end->flow.phase == FLOW_OPEN && random_chance(rng, 3);
+    if (end->word_said)
+        cr_assert_eq(flow_request(&end->flow, "word", data, sizeof data), 0);
     flow_end(&end->flow);
+}
+
+static void leave(struct end *end) {
+    if (!end->ended)
+        end_sending(end);
+    end->left = true;
+    flow_close(&end->flow);
 }
 
 static void answer(struct end *end) {
@@ -268,6 +300,8 @@ static void act(struct end *end) {
         flow_drained(&end->flow), end->drained = true;
     else if (choice == 58 && live && !end->ended && (end->opened || end->used) && random_chance(rng, 3))
         end_sending(end);
+    else if (choice == 60 && live && end->flow.phase == FLOW_OPEN && random_chance(rng, 6))
+        leave(end);
     else if (choice == 59 && live && random_chance(rng, 6))
         end->aborted_self = true, flow_abort(&end->flow);
 }
@@ -338,7 +372,7 @@ static void check_pair(uint32_t i) {
         cr_assert(is_over(end) || !(end->used || end->asked), "pair %u end %u life %u", i, k, end->flow.life);
         cr_assert(peer->received <= end->sent);
         bool whole = !end->aborted_self && !peer->aborted_self && !end->aborted_by_peer && !peer->aborted_by_peer;
-        if (whole && end->opened && peer->opened)
+        if (whole && !peer->left && end->opened && peer->opened)
             cr_assert(peer->received == end->sent && peer->eof, "pair %u: %lu of %lu", i, peer->received, end->sent);
         cr_assert(!end->aborted_by_peer || peer->aborted_self);
     }

@@ -1,0 +1,131 @@
+/* CHANNEL_OPEN by its type: what the owner is told, what is malformed, and opening a path ourselves. */
+#include "mux_rig.h"
+
+static struct rig rig;
+static struct probe probe;
+
+#define OPEN_HEAD PEER_ID, PEER_WINDOW, PEER_PACKET
+static bool says(struct bytes bytes, const char *text) {
+    return bytes_equal(bytes, text);
+}
+
+/* The strings of mux_open lie in the packet: looked at from within on_open. */
+static const struct wanted {
+    enum mux_open_kind kind;
+    const char *type, *host, *origin;
+    uint32_t port, origin_port;
+} * wanted;
+static struct flow *check_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
+    cr_assert_eq(open->kind, wanted->kind);
+    cr_assert(says(open->type, wanted->type));
+    cr_assert(says(open->host, wanted->host) && says(open->origin, wanted->origin));
+    cr_assert(open->port == wanted->port && open->origin_port == wanted->origin_port);
+    return rig_on_open(mux, open, reason, text);
+}
+static const struct mux_ops checking_ops = {.on_open = check_open, .on_global = rig_on_global};
+
+static void start(void) {
+    rig_init(&rig);
+    rig.mux.ops = &checking_ops;
+    rig.next_asked = &probe;
+}
+
+static void accepted(void) {
+    cr_assert_eq(rig.opens, 1);
+    flow_confirm(&probe.flow);
+    rig_expect(&rig, MSG_CHANNEL_OPEN_CONFIRMATION);
+    rig_deinit(&rig);
+}
+
+Test(mux_open, session) {
+    wanted = &(const struct wanted){MUX_OPEN_SESSION, "session", "", "", 0, 0};
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuu", "session", OPEN_HEAD), 0);
+    accepted();
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuub", "session", OPEN_HEAD, 0), ERR_PROTOCOL);
+    rig_deinit(&rig);
+}
+
+/* A port that is none is delivered as it is; the owner refuses with a reason, and the session goes on. */
+Test(mux_open, tcpip) {
+    const uint32_t ports[] = {0, 1, 65535, 65536, UINT32_MAX};
+    for (unsigned i = 0; i < sizeof ports / sizeof *ports; i++) {
+        for (unsigned direct = 0; direct < 2; direct++) {
+            const struct wanted want = {direct ? MUX_OPEN_DIRECT_TCPIP : MUX_OPEN_FORWARDED_TCPIP,
+                                        direct ? "direct-tcpip" : "forwarded-tcpip",
+                                        "host",
+                                        "origin",
+                                        ports[i],
+                                        70000};
+            wanted = &want;
+            start();
+            int result =
+                rig_put(&rig, MSG_CHANNEL_OPEN, "suuususu", want.type, OPEN_HEAD, "host", ports[i], "origin", 70000u);
+            cr_assert_eq(result, 0);
+            accepted();
+        }
+    }
+}
+
+Test(mux_open, streamlocal) {
+    wanted = &(const struct wanted){MUX_OPEN_DIRECT_STREAMLOCAL, "direct-streamlocal@openssh.com", "/run/x", "", 0, 0};
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuussu", wanted->type, OPEN_HEAD, "/run/x", "reserved", 9u), 0);
+    accepted();
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuss", wanted->type, OPEN_HEAD, "/run/x", ""), ERR_PROTOCOL);
+    rig_deinit(&rig);
+    wanted =
+        &(const struct wanted){MUX_OPEN_FORWARDED_STREAMLOCAL, "forwarded-streamlocal@openssh.com", "/s", "", 0, 0};
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuss", wanted->type, OPEN_HEAD, "/s", "reserved"), 0);
+    accepted();
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuussu", wanted->type, OPEN_HEAD, "/s", "", 0u), ERR_PROTOCOL);
+    rig_deinit(&rig);
+}
+
+Test(mux_open, other_types_may_carry_anything) {
+    wanted = &(const struct wanted){MUX_OPEN_OTHER, "x11", "", "", 0, 0};
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusub", "x11", OPEN_HEAD, "host", 1u, 1), 0);
+    accepted();
+    wanted = &(const struct wanted){MUX_OPEN_OTHER, "", "", "", 0, 0};
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuu", "", OPEN_HEAD), 0);
+    accepted();
+}
+
+/* A name with a NUL would be checked as one thing and connected to as another. */
+Test(mux_open, names_have_no_nul) {
+    start();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuzusu", "direct-tcpip", OPEN_HEAD, 1u, 1u, "", 1u), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusuzu", "direct-tcpip", OPEN_HEAD, "", 1u, 1u, 1u), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuzsu", "direct-streamlocal@openssh.com", OPEN_HEAD, 1u, "", 0u),
+                 ERR_PROTOCOL);
+    cr_assert_eq(rig.opens, 0);
+    rig_deinit(&rig);
+}
+
+Test(mux_open, a_path_of_ours) {
+    char path[300];
+    rig_init(&rig);
+    memset(path, 'p', sizeof path);
+    path[256] = 0;
+    cr_assert_eq(mux_open_forwarded_path(&rig.mux, &probe.flow, &probe_ops, &probe, path), ERR_LENGTH);
+    path[255] = 0;
+    cr_assert_eq(mux_open_forwarded_path(&rig.mux, &probe.flow, &probe_ops, &probe, path), 0);
+    rig_expect(&rig, MSG_CHANNEL_OPEN);
+    struct reader reader;
+    reader_init(&reader, rig.out + 1, rig.out_len - 1);
+    rig_text(&reader, "forwarded-streamlocal@openssh.com");
+    cr_assert_eq(reader_u32(&reader), probe.flow.id);
+    cr_assert_eq(reader_u32(&reader), LIMIT_WINDOW_START_BYTES);
+    cr_assert_eq(reader_u32(&reader), LIMIT_CHANNEL_PACKET_BYTES);
+    rig_text(&reader, path);
+    rig_text(&reader, "");
+    cr_assert(reader_done(&reader));
+    cr_assert_eq(rig_confirm(&rig, &probe), 0);
+    rig_deinit(&rig);
+}
