@@ -1,7 +1,15 @@
 #pragma once
-/* Lines for people: "leat: text" on stderr (or the file of -E). Thread-safe: one write(2) per line, no lock held across
- * it. Control bytes that come from a peer are escaped. Nothing secret is ever passed here. */
+/* Lines for people: "leat: text" on stderr (or the file of -E), or syslog. Thread-safe: one write(2) per line, no lock
+ * held across it. Control bytes that come from a peer are escaped. Nothing secret is ever passed here.
+ *
+ *   without the thread:  log_line ─► write(2)
+ *   with it:             log_line ─► queue (bounded) ─► thread ─► write(2), syslog(3) */
+#include "engine/error.h"
 #include <stdbool.h>
+
+/* Of one line, newline included; what is longer is cut. PIPE_BUF: a line written to a pipe is never mixed with another
+ * process' one. */
+#define LOG_LINE_BYTES 4096u
 
 enum log_level {
     LOG_LEVEL_QUIET,
@@ -16,8 +24,21 @@ enum log_level {
 
 /* Set program name (static string), level and descriptor (borrowed). Before threads start, or from the main thread. */
 void log_init(const char *program, enum log_level level, int fd);
+/* From now on lines go through a thread of their own, so that a log nobody reads never holds up a shard: at most
+ * LIMIT_LOG_QUEUE_BYTES wait; what does not fit is dropped and counted, and the count is logged as soon as there is
+ * room. Lines at FATAL and log_stop_thread wait (at most a second) until everything is out. ERR_NOMEM. */
+MUST_USE int log_start_thread(void); /* nothing forks after it */
+void log_stop_thread(void);          /* writes what waits; lines are written at once again. No-op without a thread */
+/* Waits (at most a second) until what was logged is out. */
+void log_flush(void);
+/* Lines go to syslog(3) instead of a descriptor, with the priority of their level. ident is static. */
+void log_to_syslog(const char *ident, int facility);
 void log_set_level(enum log_level level);
-void log_set_fd(int fd);
+void log_set_fd(int fd); /* what waits goes to the former one first */
+/* How every line is written from now on: wrap fills out (at most cap bytes, newline not included, NUL-terminated) with
+ * what stands for the text. It must not log. NULL: as it is, after the program's name. */
+typedef void log_wrap_fn(char *out, unsigned long cap, enum log_level level, const char *text);
+void log_set_wrap(log_wrap_fn *wrap);
 enum log_level log_level(void);
 static inline bool log_wants(enum log_level level) {
     return level <= log_level();
@@ -26,6 +47,8 @@ static inline bool log_wants(enum log_level level) {
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same without the program's name: for lines that scripts know from ssh(1), and for texts of several lines. */
 void log_plain(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A line that is written already: no name, no wrapping. */
+void log_raw(enum log_level level, const char *line);
 
 #define log_fatal(...) log_line(LOG_LEVEL_FATAL, __VA_ARGS__)
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

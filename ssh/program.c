@@ -96,6 +96,7 @@ int program_go_background(void) {
 void program_ready(bool keep_stderr) {
     if (ready_pipe < 0)
         return;
+    log_flush(); /* what was said until here is for the terminal */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     prctl(PR_SET_PDEATHSIG, 0);
     setsid();

@@ -1,36 +1,12 @@
 #include "engine/error.h"
-#include "engine/log.h"
-#include <criterion/criterion.h>
+#include "log_pipe.h"
 #include <errno.h>
-#include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-static int pipe_fds[2];
-
-static void setup(void) {
-    cr_assert_eq(pipe(pipe_fds), 0);
-    log_init("leat", LOG_LEVEL_INFO, pipe_fds[1]);
-}
-
-static void teardown(void) {
-    log_set_fd(STDERR_FILENO);
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
-}
-
-/* What one read(2) brings after a marker was written, so that nothing logged reads as just the marker. */
-static const char *logged(char *out, size_t cap) {
-    cr_assert_eq(write(pipe_fds[1], "$", 1), 1);
-    ssize_t n = read(pipe_fds[0], out, cap - 1);
-    cr_assert_gt(n, 0);
-    cr_assert_eq(out[n - 1], '$');
-    out[n - 1] = '\0';
-    return out;
-}
+#include <syslog.h>
 
 TestSuite(log, .init = setup, .fini = teardown);
 
@@ -86,14 +62,6 @@ Test(log, the_longest_line_that_fits_is_whole) {
     cr_assert_str_eq(out + strlen(out) - 3, "xx\n");
 }
 
-enum { THREADS = 4, LINES = 300 };
-
-static void *write_lines(void *arg) {
-    for (unsigned i = 0; i < LINES; i++)
-        log_info("thread %c says %0100d", *(const char *)arg, 7);
-    return NULL;
-}
-
 Test(log, lines_of_threads_are_never_mixed) {
     pthread_t threads[THREADS];
     static char names[THREADS] = {'a', 'b', 'c', 'd'};
@@ -115,6 +83,96 @@ Test(log, lines_of_threads_are_never_mixed) {
         cr_assert_eq(lines[i], LINES);
     }
     fclose(in);
+}
+
+/* ---- syslog and formats ---- */
+
+/* In libc's place; what _FORTIFY_SOURCE makes of syslog too. */
+static struct {
+    int priority, facility;
+    char text[256], ident[32];
+    unsigned lines;
+} logged_to_syslog;
+
+static void note_syslog(int priority, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void note_syslog(int priority, const char *format, va_list args) {
+    logged_to_syslog.priority = priority;
+    logged_to_syslog.lines++;
+    vsnprintf(logged_to_syslog.text, sizeof logged_to_syslog.text, format, args);
+}
+void syslog(int priority, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    note_syslog(priority, format, args);
+    va_end(args);
+}
+void __syslog_chk(int priority, int flag, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void __syslog_chk(int priority, int flag, const char *format, ...) {
+    va_list args;
+    (void)flag;
+    va_start(args, format);
+    note_syslog(priority, format, args);
+    va_end(args);
+}
+void openlog(const char *ident, int option, int facility) {
+    (void)option;
+    snprintf(logged_to_syslog.ident, sizeof logged_to_syslog.ident, "%s", ident);
+    logged_to_syslog.facility = facility;
+}
+
+static void syslog_gets(enum log_level level, int priority) {
+    unsigned lines = logged_to_syslog.lines;
+    log_line(level, "100%% %d", (int)level);
+    log_flush();
+    cr_expect_eq(logged_to_syslog.lines, lines + 1);
+    cr_expect_eq(logged_to_syslog.priority, priority);
+    char expected[32];
+    snprintf(expected, sizeof expected, "100%% %d", (int)level);
+    cr_expect_str_eq(logged_to_syslog.text, expected, "%s", logged_to_syslog.text);
+}
+
+Test(log, syslog_gets_lines_with_their_priority) {
+    char out[64];
+    log_set_level(LOG_LEVEL_DEBUG3);
+    log_to_syslog("leatd", LOG_AUTHPRIV);
+    cr_expect_str_eq(logged_to_syslog.ident, "leatd");
+    cr_expect_eq(logged_to_syslog.facility, LOG_AUTHPRIV);
+    for (int threaded = 0; threaded < 2; threaded++) {
+        syslog_gets(LOG_LEVEL_FATAL, LOG_CRIT);
+        syslog_gets(LOG_LEVEL_ERROR, LOG_ERR);
+        syslog_gets(LOG_LEVEL_INFO, LOG_INFO);
+        syslog_gets(LOG_LEVEL_VERBOSE, LOG_INFO);
+        syslog_gets(LOG_LEVEL_DEBUG3, LOG_DEBUG);
+        if (threaded == 0)
+            cr_assert_eq(log_start_thread(), 0);
+    }
+    log_stop_thread();
+    log_set_fd(pipe_fds[1]);
+    log_info("a file again");
+    cr_expect_str_eq(logged(out, sizeof out), "leat: a file again\n");
+}
+
+static void wrap(char *out, unsigned long cap, enum log_level level, const char *text) {
+    snprintf(out, cap, "<%d %s>", (int)level, text);
+}
+
+Test(log, a_wrap_is_around_every_line_but_raw_ones) {
+    char out[256];
+    log_set_wrap(wrap);
+    log_info("%s", "a");
+    log_plain(LOG_LEVEL_ERROR, "b");
+    log_raw(LOG_LEVEL_INFO, "%s");
+    log_raw(LOG_LEVEL_VERBOSE, "no");
+    cr_expect_str_eq(logged(out, sizeof out), "<3 a>\n<2 b>\n%s\n");
+    static char text[9000], long_out[9000];
+    memset(text, 'x', sizeof text - 1);
+    log_info("%s", text);
+    logged(long_out, sizeof long_out);
+    cr_expect_leq(strlen(long_out), LOG_LINE_BYTES);
+    cr_expect_eq(strchr(long_out, '\n'), long_out + strlen(long_out) - 1);
+    log_set_wrap(NULL);
+    log_info("plain");
+    cr_expect_str_eq(logged(out, sizeof out), "leat: plain\n");
 }
 
 Test(log_safe, every_byte) {
