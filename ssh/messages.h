@@ -2,15 +2,23 @@
 /* The message numbers of SSH that leat itself acts on (RFC 4250 §4.1). */
 
 enum {
-    /* Transport, RFC 4253; user authentication, RFC 4252: libssh's. */
+    /* Transport, RFC 4253; user authentication, RFC 4252: libssh's, but for a server's answers to the latter. */
     MSG_DISCONNECT = 1,
     MSG_IGNORE = 2,
     MSG_UNIMPLEMENTED = 3,
+    MSG_SERVICE_REQUEST = 5,
+    MSG_SERVICE_ACCEPT = 6,
     MSG_KEXINIT = 20,
     MSG_NEWKEYS = 21,
     MSG_KEX_METHOD_FIRST = 30,
     MSG_KEX_METHOD_LAST = 49,
+    MSG_USERAUTH_FIRST = 50,
+    MSG_USERAUTH_REQUEST = 50,
+    MSG_USERAUTH_FAILURE = 51,
     MSG_USERAUTH_SUCCESS = 52,
+    MSG_USERAUTH_BANNER = 53,
+    MSG_USERAUTH_PK_OK = 60,
+    MSG_USERAUTH_LAST = 79,
     /* Connection protocol, RFC 4254: leat's. */
     MSG_CONNECTION_FIRST = 80,
     MSG_GLOBAL_REQUEST = 80,

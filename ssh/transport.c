@@ -210,13 +210,23 @@ static void note_disconnect(struct transport *t, const struct packet *packet) {
         strcpy(t->disconnect_reason, "no reason given");
 }
 
+static int feed_packet(struct transport *t, const uint8_t *raw, uint32_t raw_len) {
+    int r = feed(t, raw, raw_len);
+    return !r && t->to_tagged ? feed(t, dummy_tag, sizeof dummy_tag) : r;
+}
+
+int transport_feed(struct transport *transport, const uint8_t *raw, uint32_t raw_len) {
+    if (transport->failed)
+        return transport->failed;
+    int r = feed_packet(transport, raw, raw_len);
+    return r ? r : collect(transport);
+}
+
 static int input_speaker(struct transport *t, const struct packet *packet) {
     t->last_fed_seq = packet->seq;
     if (packet->type == MSG_DISCONNECT)
         note_disconnect(t, packet);
-    int r = feed(t, packet->raw, packet->raw_len);
-    if (!r && t->to_tagged)
-        r = feed(t, dummy_tag, sizeof dummy_tag);
+    int r = feed_packet(t, packet->raw, packet->raw_len);
     if (packet->type == MSG_NEWKEYS)
         t->to_tagged = true;
     if (!r)
@@ -224,9 +234,19 @@ static int input_speaker(struct transport *t, const struct packet *packet) {
     return r || packet->type != MSG_DISCONNECT ? r : fail(t, ERR_CLOSED);
 }
 
-static int dispatch(struct transport *t, const struct packet *packet) {
-    if (packet->type < MSG_CONNECTION_FIRST || packet->type > MSG_CONNECTION_LAST)
-        return input_speaker(t, packet);
+/* RFC 4252 §5.3: what a client still asks for once it is in is passed over. libssh would end the session. */
+static bool came_late(const struct transport *t, uint8_t type) {
+    return !t->wire.is_client && t->wire.authenticated && type >= MSG_USERAUTH_FIRST && type <= MSG_USERAUTH_LAST;
+}
+
+static int dispatch(struct transport *t, const struct packet *packet, bool *taken) {
+    *taken = false;
+    if (came_late(t, packet->type))
+        return 0;
+    if (packet->type < MSG_CONNECTION_FIRST || packet->type > MSG_CONNECTION_LAST) {
+        *taken = t->on_speech && t->on_speech(t->arg, packet);
+        return *taken ? 0 : input_speaker(t, packet);
+    }
     if (!t->wire.authenticated)
         return fail(t, ERR_PROTOCOL);
     int r = t->on_packet(t->arg, packet);
@@ -248,9 +268,9 @@ static int input_packet(struct transport *t, uint8_t *data, size_t len, size_t *
         *need = n;
         return 0;
     }
-    r = dispatch(t, &packet);
+    r = dispatch(t, &packet, pause);
     /* What follows is the connection protocol's, and only the speaker's owner can say that it may begin. */
-    *pause = packet.type == MSG_USERAUTH_SUCCESS && t->wire.is_client && !t->wire.authenticated;
+    *pause |= packet.type == MSG_USERAUTH_SUCCESS && t->wire.is_client && !t->wire.authenticated;
     return r ? r : (int)n;
 }
 

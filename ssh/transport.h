@@ -45,6 +45,9 @@ struct transport {
     /* Payload of 80–127, valid during the call; returns 0; ERR_UNSUPPORTED: a message number
      * that is nobody's, which the speaker answers; or an error that ends the transport. */
     int (*on_packet)(void *arg, const struct packet *packet);
+    /* NULL, or looks at every packet of 1–79 before the speaker is fed it. true: it is taken, the speaker does not see
+     * it, and transport_input stops behind it. For a server's authentication. */
+    bool (*on_speech)(void *arg, const struct packet *packet);
     void *arg;
 };
 
@@ -53,12 +56,15 @@ void transport_deinit(struct transport *transport);
 
 /* Works through data[0..len): whole packets are opened in place and dispatched, the speaker is fed and pumped. Sets
  * *used to the bytes done with; the rest is a partial packet, or waits: for the speaker's keys, for transport_output to
- * take what the speaker has said, or, right after a client's USERAUTH_SUCCESS, for transport_authenticated. Call again
- * after those. *need: bytes the partial packet needs in all (1 when unknown). Errors as wire_open and the speaker;
- * ERR_CLOSED after the peer's DISCONNECT. The transport is dead then; transport_output still gives what was said
- * before.
+ * take what the speaker has said, or, right after a client's USERAUTH_SUCCESS, for transport_authenticated, or for an
+ * answer to what on_speech took. Call again after those. *need: bytes the partial packet needs in all (1 when unknown).
+ * Errors as wire_open and the speaker; ERR_CLOSED after the peer's DISCONNECT. The transport is dead then;
+ * transport_output still gives what was said before.
  */
 MUST_USE int transport_input(struct transport *transport, uint8_t *data, size_t len, size_t *used, size_t *need);
+
+/* Feeds the speaker a packet that on_speech took (raw as it was there), and lets it work. Errors as transport_input. */
+MUST_USE int transport_feed(struct transport *transport, const uint8_t *raw, uint32_t raw_len);
 
 /* Takes what the speaker has to say, sealed and in wire order, into out[0..cap) (cap ≥ TRANSPORT_OUTPUT_BYTES takes any
  * packet; what does not fit waits). Returns the bytes written; call until 0. Must be called after each transport_input
@@ -70,7 +76,8 @@ MUST_USE int transport_output(struct transport *transport, uint8_t *out, size_t 
 static inline bool transport_gate_open(const struct transport *t) {
     return wire_gate_open(&t->wire);
 }
-/* The speaker reports success: packets 80+ are accepted and may be sent from now on. */
+/* The speaker reports success: packets 80+ are accepted and may be sent from now on; a server passes over what a client
+ * still says of authentication (50–79). */
 void transport_authenticated(struct transport *transport);
 
 enum peer_kind { PEER_OTHER, PEER_OPENSSH, PEER_LEATD, PEER_DROPBEAR };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MSG_KEX_INIT = 30, MSG_KEX_REPLY = 31, MSG_UNKNOWN = 70 };
+enum { MSG_KEX_INIT = 30, MSG_KEX_REPLY = 31, MSG_UNKNOWN = 19 };
 
 static struct fake_kex *fake_of(struct speaker *speaker) {
     return (struct fake_kex *)(void *)speaker;

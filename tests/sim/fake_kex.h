@@ -8,7 +8,7 @@
  *              ◄───── 31, NEWKEYS           both directions' keys are there before NEWKEYS is taken
  *           NEWKEYS ────────►
  *
- * It answers message 70 with UNIMPLEMENTED, as libssh does with what it does not know, and passes over the rest. */
+ * It answers message 19 with UNIMPLEMENTED, as libssh does with what it does not know, and passes over the rest. */
 #include "ssh/transport.h"
 
 struct fake_bytes {
@@ -25,7 +25,7 @@ struct fake_kex {
     bool version_seen, in_tagged, out_tagged;
     bool kexinit_said; /* ours, of the exchange that is going on */
     unsigned epochs;
-    unsigned asked, answered; /* messages 70 said, UNIMPLEMENTED heard */
+    unsigned asked, answered; /* messages 19 said, UNIMPLEMENTED heard */
     struct fake_bytes in, out;
 };
 
@@ -35,5 +35,5 @@ void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, boo
 void fake_kex_deinit(struct fake_kex *fake);
 /* It and its transport could do without a word of each other now. */
 bool fake_kex_settled(const struct fake_kex *fake);
-/* Says `count` messages of no consequence: IGNORE, or 70, which the peer's double answers. Not during an exchange. */
+/* Says `count` messages of no consequence: IGNORE, or 19, which the peer's double answers. Not during an exchange. */
 void fake_kex_chatter(struct fake_kex *fake, unsigned count, bool wants_answer);

@@ -11,12 +11,14 @@
 enum {
     DISCONNECT = 1,
     UNIMPLEMENTED = 3,
+    UNKNOWN = 19,
     KEXINIT = 20,
     NEWKEYS = 21,
     KEX_INIT = 30,
     KEX_REPLY = 31,
+    USERAUTH_REQUEST = 50,
     USERAUTH_SUCCESS = 52,
-    UNKNOWN = 70,
+    USERAUTH_LAST = 79,
     UNKNOWN_TO_MUX = 110,
     DATA = 94
 };
