@@ -17,7 +17,8 @@ void session_fail(struct session *session, int err) {
     if (session->end_reason[0] != '\0')
         memcpy(reason, session->end_reason, sizeof(reason));
     else if (peer[0] != '\0')
-        snprintf(reason, sizeof(reason), "disconnected by the server: %s", peer);
+        snprintf(reason, sizeof(reason), "disconnected by the %s: %s", session->options.is_server ? "client" : "server",
+                 peer);
     else
         snprintf(reason, sizeof(reason), "%s", err_text(err));
     session_end(session, err, reason);
@@ -29,6 +30,16 @@ static void on_alive_reply(void *arg, bool success, struct bytes data) {
     (void)arg, (void)success, (void)data; /* any answer is a sign of life; on_recv has counted it */
 }
 
+/* sshd_config(5): a ClientAliveCountMax of 0 never ends a connection; ssh(1) ends it at once then. */
+static bool alive_never_ends(const struct session *session) {
+    return session->options.is_server && session->options.alive_count_max == 0;
+}
+
+static void alive_lost(struct session *session) {
+    session_end(session, ERR_TIMEOUT,
+                session->options.is_server ? "Timeout, client not responding" : "timeout, server not responding");
+}
+
 static void on_alive(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, alive);
     uint64_t now = shard_now(session->shard), due = session->last_input_ns + session->options.alive_interval_ns;
@@ -36,11 +47,12 @@ static void on_alive(struct timer *timer) {
         timer_arm(&session->shard->timers, timer, due);
         return;
     }
-    if (session->alive_unanswered >= session->options.alive_count_max)
-        return session_end(session, ERR_TIMEOUT, "timeout, server not responding");
+    if (session->alive_unanswered >= session->options.alive_count_max && !alive_never_ends(session))
+        return alive_lost(session);
     session->alive_unanswered++;
     int err = mux_global_request(&session->mux, "keepalive@openssh.com", NULL, 0, on_alive_reply, session);
-    if (err != 0)
+    /* Enough wait for an answer already to hear of it. */
+    if (err != 0 && !(err == ERR_LIMIT && alive_never_ends(session)))
         return session_fail(session, err);
     timer_arm(&session->shard->timers, timer, now + session->options.alive_interval_ns);
     session_wake(session);
@@ -154,6 +166,8 @@ void session_end(struct session *session, int err, const char *reason) {
     session_receive_stop(session);
     session_send_stop(session);
     timer_arm(&session->shard->timers, &session->linger, shard_now(session->shard) + LIMIT_LINGER_NS);
+    if (session->options.on_ending != NULL)
+        session->options.on_ending(session);
     mux_shutdown(&session->mux);
     shard_defer(session->shard, &session->flush);
     session_try_finish(session);

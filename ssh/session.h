@@ -22,11 +22,15 @@ struct session_options {
     struct window_budget *budget;
     uint32_t window_max;        /* 0: by the peer's kind */
     uint64_t alive_interval_ns; /* 0: no keepalive */
-    uint32_t alive_count_max;
+    uint32_t alive_count_max;   /* ends when so many are unanswered and the next is due; 0 of a server: never */
     uint64_t rekey_interval_ns; /* 0: by volume alone */
     /* The session is over and holds nothing any more. err 0: by session_end. reason: for a person, valid during the
      * call. */
     void (*on_ended)(struct session *session, int err, const char *reason);
+    /* It begins to end: nothing can be opened any more; its flows are told next, on_ended follows. Once. May be NULL.
+     */
+    void (*on_ending)(struct session *session);
+    bool is_server; /* for the words of log and DISCONNECT */
     void *owner;
 };
 
