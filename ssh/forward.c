@@ -34,7 +34,7 @@ void forward_deinit(struct forward *forward) {
     free(forward->routes);
 }
 
-static void on_relay_end(void *owner, const struct relay_end *end) {
+static void on_relay_end(void *owner, const struct relay_state *end) {
     struct forward_route *route = owner;
     const struct forward_spec *spec = route->forward->spec;
     char kind = spec->kind == FORWARD_LOCAL ? 'L' : 'R';
@@ -45,6 +45,8 @@ static void on_relay_end(void *owner, const struct relay_end *end) {
                 spec->text, end->what != NULL ? ": " : "", end->what != NULL ? end->what : "", end->bytes_to_peer,
                 end->bytes_from_peer, (double)end->duration_ns / 1e9);
 }
+
+static const struct relay_watcher watcher = {.on_end = on_relay_end};
 
 /* ---- local ---- */
 
@@ -141,7 +143,8 @@ int forward_bind(struct forward *forward) {
 static void open_relay(void *arg, int64_t fd) {
     struct forward_route *route = arg;
     const struct forward_spec *spec = route->forward->spec;
-    relay_open(&route->session->session, (int)fd, spec->host, spec->host_port, on_relay_end, route);
+    struct relay_target target = {.kind = RELAY_DIRECT_TCPIP, .host = spec->host, .port = spec->host_port};
+    relay_open(&route->session->session, (int)fd, &target, &watcher, route);
 }
 
 static void on_accept(struct listener *listener, int fd) {
@@ -219,17 +222,19 @@ struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint3
     struct client_session *of = session->owner;
     *reason = OPEN_ADMINISTRATIVELY_PROHIBITED;
     *text = "this client only takes connections of the remote forwards it asked for";
-    bool forwarded =
-        open->type.len == strlen("forwarded-tcpip") && memcmp(open->type.at, "forwarded-tcpip", open->type.len) == 0;
-    if (!forwarded || !open->is_tcpip)
+    if (open->kind != MUX_OPEN_FORWARDED_TCPIP)
         return NULL;
     struct forward *forward = client_find_remote(of->client, open->host, open->port);
     if (forward == NULL || of->index != 0) /* only the first session asks for remote forwards */
         return NULL;
     const struct forward_spec *spec = forward->spec;
     atomic_fetch_add_explicit(&of->relays, 1, memory_order_relaxed);
-    struct flow *flow = relay_asked(session, spec->host, spec->host_port, AF_UNSPEC, LIMIT_DIAL_NS, on_relay_end,
-                                    &forward->routes[of->index]);
+    struct relay_target target = {.kind = RELAY_CONNECT_TCP,
+                                  .host = spec->host,
+                                  .port = spec->host_port,
+                                  .family = AF_UNSPEC,
+                                  .connect_timeout_ns = LIMIT_DIAL_NS};
+    struct flow *flow = relay_asked(session, &target, &watcher, &forward->routes[of->index]);
     if (flow != NULL)
         return flow;
     client_relay_ended(of);

@@ -7,56 +7,81 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* There are many of these: what only few need, or only for a while, is apart. */
 struct relay {
     struct list node; /* in session->relays */
     struct session *session;
+    const struct relay_watcher *watcher;
+    void *owner;
     struct flow flow;
     struct conn conn;
-    struct dial dial;
-    relay_end_fn *on_end;
-    void *owner;
-    uint64_t started_ns;
-    bool has_conn, has_flow, dialing, opened;
-    char what[200];
+    struct dial *dial; /* while it connects */
+    uint64_t started_ns, active_ns, idle_ns;
+    struct timer idle;
+    const char *what;                    /* why it ends; NULL while nothing is wrong */
+    char *what_copy, *origin, *resolved; /* NULL: not known */
+    bool has_conn, has_flow, opened;
 };
 
 static const struct flow_ops flow_ops;
 static const struct conn_ops conn_ops;
+static void on_idle(struct timer *timer);
 
-static struct relay *relay_create(struct session *session, relay_end_fn *on_end, void *owner) {
+static struct relay *relay_create(struct session *session, const struct relay_target *target,
+                                  const struct relay_watcher *watcher, void *owner) {
     struct relay *relay = calloc(1, sizeof(*relay));
     if (relay == NULL)
         return NULL;
     relay->session = session;
-    relay->on_end = on_end;
+    relay->watcher = watcher;
     relay->owner = owner;
-    relay->started_ns = shard_now(session->shard);
+    relay->started_ns = relay->active_ns = shard_now(session->shard);
+    relay->idle_ns = target->idle_ns;
+    relay->idle.on_timer = on_idle;
     list_push_back(&session->relays, &relay->node);
     session->relays_count++;
     atomic_fetch_add_explicit(&session->shard->load, 1, memory_order_relaxed);
     return relay;
 }
 
+static struct relay_state relay_state(const struct relay *relay) {
+    return (struct relay_state){.what = relay->what,
+                                .origin = relay->origin != NULL ? relay->origin : "",
+                                .resolved = relay->resolved != NULL ? relay->resolved : "",
+                                .opened = relay->opened,
+                                .bytes_to_peer = relay->flow.bytes_to_peer,
+                                .bytes_from_peer = relay->flow.bytes_from_peer,
+                                .duration_ns = shard_now(relay->session->shard) - relay->started_ns};
+}
+
 /* Both sides are gone: tells, frees, lets the session know. */
 static void relay_check_gone(struct relay *relay) {
-    if (relay->has_conn || relay->has_flow || relay->dialing)
+    if (relay->has_conn || relay->has_flow || relay->dial != NULL)
         return;
     struct session *session = relay->session;
-    struct relay_end end = {.what = relay->what[0] != '\0' ? relay->what : NULL,
-                            .opened = relay->opened,
-                            .bytes_to_peer = relay->flow.bytes_to_peer,
-                            .bytes_from_peer = relay->flow.bytes_from_peer,
-                            .duration_ns = shard_now(session->shard) - relay->started_ns};
-    relay->on_end(relay->owner, &end);
+    struct relay_state state = relay_state(relay);
+    timer_cancel(&session->shard->timers, &relay->idle);
     list_remove(&relay->node);
     atomic_fetch_sub_explicit(&session->shard->load, 1, memory_order_relaxed);
+    relay->watcher->on_end(relay->owner, &state);
+    free(relay->what_copy);
+    free(relay->origin);
+    free(relay->resolved);
     free(relay);
     session_relay_gone(session);
 }
 
+/* The first reason counts; `what` is static. */
 static void set_what(struct relay *relay, const char *what) {
-    if (relay->what[0] == '\0')
-        snprintf(relay->what, sizeof(relay->what), "%s", what);
+    if (relay->what == NULL)
+        relay->what = what;
+}
+
+static void set_what_copy(struct relay *relay, const char *what) {
+    if (relay->what != NULL)
+        return;
+    relay->what_copy = strdup(what);
+    relay->what = relay->what_copy != NULL ? relay->what_copy : "out of memory";
 }
 
 static uint32_t slot_max(const struct relay *relay) {
@@ -73,24 +98,54 @@ static void start_conn(struct relay *relay, int fd) {
     relay->has_conn = true;
 }
 
+static void note_activity(struct relay *relay) {
+    relay->active_ns = shard_now(relay->session->shard);
+}
+
+/* Both sides stand. */
+static void begin(struct relay *relay) {
+    note_activity(relay);
+    if (relay->idle_ns != 0)
+        timer_arm(&relay->session->shard->timers, &relay->idle, relay->active_ns + relay->idle_ns);
+    conn_set_slot_max(&relay->conn, slot_max(relay));
+    give_credit(relay);
+    if (relay->watcher->on_opened == NULL)
+        return;
+    struct relay_state state = relay_state(relay);
+    relay->watcher->on_opened(relay->owner, &state);
+}
+
+/* Armed once for a whole period: bytes move the deadline without touching the timer. */
+static void on_idle(struct timer *timer) {
+    struct relay *relay = list_entry(timer, struct relay, idle);
+    uint64_t due = relay->active_ns + relay->idle_ns;
+    if (shard_now(relay->session->shard) < due)
+        return timer_arm(&relay->session->shard->timers, timer, due);
+    set_what(relay, "idle for too long");
+    if (relay->has_conn)
+        conn_abort(&relay->conn);
+    if (!relay->has_flow)
+        return;
+    flow_abort(&relay->flow);
+    session_wake(relay->session);
+}
+
 /* ---- the flow speaks ---- */
 
 static void on_opened(struct flow *flow) {
     struct relay *relay = flow->owner;
     relay->opened = true;
-    if (!relay->has_conn) /* the application has gone meanwhile; the abort is under way */
-        return;
-    conn_set_slot_max(&relay->conn, slot_max(relay));
-    give_credit(relay);
+    if (relay->has_conn) /* else the application has gone meanwhile; the abort is under way */
+        begin(relay);
 }
 
 static void on_refused(struct flow *flow, uint32_t reason, const char *text) {
     static const char *const reasons[] = {"refused", "administratively prohibited", "connect failed",
                                           "unknown channel type", "resource shortage"};
     struct relay *relay = flow->owner;
-    char what[sizeof(relay->what)];
+    char what[200];
     snprintf(what, sizeof(what), "open failed: %s%s%s", reasons[reason < 5 ? reason : 0], text[0] ? ": " : "", text);
-    set_what(relay, what);
+    set_what_copy(relay, what);
     relay->has_flow = false;
     if (relay->has_conn)
         conn_abort(&relay->conn);
@@ -99,6 +154,9 @@ static void on_refused(struct flow *flow, uint32_t reason, const char *text) {
 
 static void on_data(struct flow *flow, uint8_t *data, uint32_t len) {
     struct relay *relay = flow->owner;
+    if (!relay->has_conn || relay->conn.failed) /* nobody takes it any more; the peer is about to hear that */
+        return flow_consumed(flow, len);
+    note_activity(relay);
     struct slice *slice = rxbuf_hold(&relay->session->rx, data, len);
     if (slice != NULL)
         return conn_write_slice(&relay->conn, &relay->session->rx, slice);
@@ -134,8 +192,8 @@ static void on_aborted(struct flow *flow) {
     set_what(relay, flow->dead ? "session ended" : "closed by the far side before its end");
     if (relay->has_conn)
         conn_abort(&relay->conn);
-    else if (relay->dialing)
-        dial_cancel(&relay->dial);
+    else if (relay->dial != NULL)
+        dial_cancel(relay->dial);
 }
 
 /* The channel is gone. After an orderly end what the peer sent may still be on its way to the application: the conn
@@ -143,8 +201,8 @@ static void on_aborted(struct flow *flow) {
 static void on_flow_closed(struct flow *flow) {
     struct relay *relay = flow->owner;
     relay->has_flow = false;
-    if (relay->dialing)
-        dial_cancel(&relay->dial);
+    if (relay->dial != NULL)
+        dial_cancel(relay->dial);
     if (relay->has_conn) {
         conn_set_credit(&relay->conn, 0);
         if (relay->conn.finished)
@@ -169,6 +227,7 @@ static void on_slot(struct conn *conn, struct slot *slot) {
     struct relay *relay = conn->owner;
     if (!relay->has_flow)
         return slot_put(&relay->session->shard->slots, slot);
+    note_activity(relay);
     flow_send(&relay->flow, slot);
     give_credit(relay);
     session_wake(relay->session);
@@ -186,6 +245,7 @@ static void on_written(struct conn *conn, uint64_t bytes) {
     struct relay *relay = conn->owner;
     if (!relay->has_flow)
         return;
+    note_activity(relay);
     flow_consumed(&relay->flow, (uint32_t)bytes);
     session_wake(relay->session);
 }
@@ -198,13 +258,20 @@ static void on_finished(struct conn *conn) {
     session_wake(relay->session);
 }
 
+/* What the application sent up to its orderly end is still delivered. What it has not taken is dropped, and its window
+ * given back, so that a peer that writes before it reads gets there. */
 static void on_reset(struct conn *conn, int err) {
     struct relay *relay = conn->owner;
+    uint64_t dropped = conn_queued(conn);
     set_what(relay, err_text(err));
     conn_abort(conn);
     if (!relay->has_flow)
         return;
-    flow_abort(&relay->flow);
+    flow_consumed(&relay->flow, (uint32_t)dropped);
+    if (conn->read_ended)
+        flow_close(&relay->flow);
+    else
+        flow_abort(&relay->flow);
     session_wake(relay->session);
 }
 
@@ -223,26 +290,53 @@ static const struct conn_ops conn_ops = {.on_slot = on_slot,
 
 /* ---- making one ---- */
 
-static void describe_origin(int fd, char *host, size_t cap, uint16_t *port) {
+struct origin {
+    char host[64], text[80];
+    uint16_t port;
+};
+
+/* A connection without an address of its own (a Unix socket's) is given one where the protocol wants it. */
+static void describe_origin(int fd, struct origin *origin) {
     struct sockaddr_storage addr;
     socklen_t len = sizeof(addr);
-    if (getpeername(fd, (struct sockaddr *)&addr, &len) == 0 && addr.ss_family != AF_UNIX) {
-        address_host((struct sockaddr *)&addr, host, cap);
-        *port = address_port((struct sockaddr *)&addr);
+    *origin = (struct origin){.host = "127.0.0.1"};
+    if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0 || addr.ss_family == AF_UNIX)
+        return;
+    address_host((struct sockaddr *)&addr, origin->host, sizeof(origin->host));
+    origin->port = address_port((struct sockaddr *)&addr);
+    snprintf(origin->text, sizeof(origin->text), "%s port %u", origin->host, origin->port);
+}
+
+static int open_channel(struct relay *relay, const struct relay_target *target, const struct origin *origin) {
+    struct mux *mux = &relay->session->mux;
+    switch (target->kind) {
+    case RELAY_DIRECT_TCPIP:
+        return mux_open_direct(mux, &relay->flow, &flow_ops, relay, target->host, target->port, origin->host,
+                               origin->port);
+    case RELAY_FORWARDED_TCPIP:
+        return mux_open_forwarded(mux, &relay->flow, &flow_ops, relay, target->host, target->port, origin->host,
+                                  origin->port);
+    default:
+        CHECK(target->kind == RELAY_FORWARDED_STREAMLOCAL);
+        return mux_open_forwarded_path(mux, &relay->flow, &flow_ops, relay, target->host);
     }
 }
 
-void relay_open(struct session *session, int fd, const char *host, uint16_t port, relay_end_fn *on_end, void *owner) {
-    char origin[64] = "127.0.0.1"; /* for a connection without an address of its own */
-    uint16_t origin_port = 0;
-    describe_origin(fd, origin, sizeof(origin), &origin_port);
-    struct relay *relay = session->ending ? NULL : relay_create(session, on_end, owner);
+void relay_open(struct session *session, int fd, const struct relay_target *target, const struct relay_watcher *watcher,
+                void *owner) {
+    struct origin origin;
+    describe_origin(fd, &origin);
+    struct relay *relay = session->ending ? NULL : relay_create(session, target, watcher, owner);
     if (relay == NULL) {
+        struct relay_state state = {
+            .what = session->ending ? "session ended" : "out of memory", .origin = origin.text, .resolved = ""};
         io_close(session->shard->io, fd, IO_CLOSE_RESET);
-        return on_end(owner, &(struct relay_end){.what = session->ending ? "session ended" : "out of memory"});
+        return watcher->on_end(owner, &state);
     }
+    if (origin.text[0] != '\0')
+        relay->origin = strdup(origin.text);
     start_conn(relay, fd);
-    int err = mux_open_direct(&session->mux, &relay->flow, &flow_ops, relay, host, port, origin, origin_port);
+    int err = open_channel(relay, target, &origin);
     if (err != 0) {
         set_what(relay, err_text(err));
         return conn_abort(&relay->conn);
@@ -251,38 +345,53 @@ void relay_open(struct session *session, int fd, const char *host, uint16_t port
     session_wake(session);
 }
 
-static void on_dialed(struct dial *dial, int err, int fd) {
-    struct relay *relay = dial->owner;
-    relay->dialing = false;
+static void dialed(struct relay *relay, int err, int fd, const char *reason) {
     if (!relay->has_flow || relay->flow.phase != FLOW_ASKED) { /* the peer or the session has gone meanwhile */
         if (fd >= 0)
             io_close(relay->session->shard->io, fd, IO_CLOSE_RESET);
         return relay_check_gone(relay);
     }
     if (err != 0) {
-        set_what(relay, dial->reason);
-        flow_refuse(&relay->flow, OPEN_CONNECT_FAILED, dial->reason);
+        set_what_copy(relay, reason);
+        flow_refuse(&relay->flow, OPEN_CONNECT_FAILED, relay->what);
         return session_wake(relay->session);
     }
     start_conn(relay, fd);
     relay->opened = true;
     flow_confirm(&relay->flow);
-    conn_set_slot_max(&relay->conn, slot_max(relay));
-    give_credit(relay);
+    begin(relay);
     session_wake(relay->session);
 }
 
-struct flow *relay_asked(struct session *session, const char *host, uint16_t port, int family,
-                         uint64_t connect_timeout_ns, relay_end_fn *on_end, void *owner) {
-    struct relay *relay = relay_create(session, on_end, owner);
-    if (relay == NULL)
+static void on_dialed(struct dial *dial, int err, int fd) {
+    struct relay *relay = dial->owner;
+    relay->dial = NULL;
+    if (dial->address[0] != '\0')
+        relay->resolved = strdup(dial->address);
+    dialed(relay, err, fd, dial->reason);
+    free(dial);
+}
+
+struct flow *relay_asked(struct session *session, const struct relay_target *target,
+                         const struct relay_watcher *watcher, void *owner) {
+    struct dial *dial = calloc(1, sizeof(*dial));
+    struct relay *relay = dial != NULL ? relay_create(session, target, watcher, owner) : NULL;
+    if (relay == NULL) {
+        free(dial);
         return NULL;
+    }
     flow_init_asked(&relay->flow, &flow_ops, relay);
     relay->has_flow = true;
-    relay->dialing = true;
-    dial_start(&relay->dial, session->shard, host, port, family, connect_timeout_ns, on_dialed, relay);
+    relay->dial = dial;
+    if (target->kind == RELAY_CONNECT_PATH)
+        dial_start_path(dial, session->shard, target->host, target->connect_timeout_ns, on_dialed, relay);
+    else
+        dial_start(dial, session->shard, target->host, target->port, target->family, target->connect_timeout_ns,
+                   on_dialed, relay);
     return &relay->flow;
 }
+
+/* ---- all of a session ---- */
 
 void relay_abort_all(struct session *session) {
     list_for_each (node, &session->relays) {
@@ -302,5 +411,14 @@ void relay_print(const struct session *session) {
                  relay->flow.id, relay->opened ? "open" : "opening", relay->flow.bytes_to_peer,
                  relay->flow.bytes_from_peer, relay->has_conn ? conn_queued(&relay->conn) : 0,
                  (double)(shard_now(session->shard) - relay->started_ns) / 1e9);
+    }
+}
+
+void relay_for_each(const struct session *session,
+                    void (*visit)(void *arg, void *owner, const struct relay_state *state), void *arg) {
+    list_for_each (node, &session->relays) {
+        const struct relay *relay = list_entry(node, struct relay, node);
+        struct relay_state state = relay_state(relay);
+        visit(arg, relay->owner, &state);
     }
 }

@@ -158,10 +158,6 @@ int __wrap_socket(int family, int type, int protocol);
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 void __real_conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);
 void __wrap_conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);
-int __wrap_mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
-                           const char *host, uint16_t port, const char *origin, uint16_t origin_port);
-int __real_mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
-                           const char *host, uint16_t port, const char *origin, uint16_t origin_port);
 
 int __wrap_socket(int family, int type, int protocol) {
     (void)family, (void)type, (void)protocol;
@@ -182,31 +178,25 @@ void __wrap_conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *
     expect(conn_queued(conn) <= side->session.mux.window_max, "more is queued for an application than its window");
 }
 
-/* What a server's remote forward opens. */
-int __wrap_mux_open_direct(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
-                           const char *host, uint16_t port, const char *origin, uint16_t origin_port) {
-    if (mux == &playing->server.session.mux)
-        return mux_open_forwarded(mux, flow, ops, owner, host, port, origin, origin_port);
-    return __real_mux_open_direct(mux, flow, ops, owner, host, port, origin, origin_port);
-}
-
 /* ---- lines ---- */
 
-static void note_what(char *to, const struct relay_end *end) {
+static void note_what(char *to, const struct relay_state *end) {
     snprintf(to, 200, "%s", end->what ? end->what : "");
 }
 
-static void on_near_end(void *owner, const struct relay_end *end) {
+static void on_near_end(void *owner, const struct relay_state *end) {
     struct line *line = owner;
     line->near_ends++;
     note_what(line->near_what, end);
 }
 
-static void on_far_end(void *owner, const struct relay_end *end) {
+static void on_far_end(void *owner, const struct relay_state *end) {
     struct line *line = owner;
     line->far_ends++;
     note_what(line->far_what, end);
 }
+
+static const struct relay_watcher near_watcher = {.on_end = on_near_end}, far_watcher = {.on_end = on_far_end};
 
 static struct side *side_of(struct mux *mux) {
     return list_entry(list_entry(mux, struct session, mux), struct side, session);
@@ -216,8 +206,8 @@ static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32
     struct side *side = side_of(mux);
     struct game *game = side->game;
     uint32_t at = open->port - 1000;
-    expect(open->is_tcpip && bytes_equal(open->host, "127.0.0.1") && at < game->lines_count, "a channel nobody opened");
-    expect(bytes_equal(open->type, side->is_client ? "forwarded-tcpip" : "direct-tcpip"), "wrong type of channel");
+    expect(open->kind == (side->is_client ? MUX_OPEN_FORWARDED_TCPIP : MUX_OPEN_DIRECT_TCPIP), "wrong type of channel");
+    expect(bytes_equal(open->host, "127.0.0.1") && at < game->lines_count, "a channel nobody opened");
     struct line *line = &game->lines[at];
     if (line->prohibited) {
         *reason = OPEN_ADMINISTRATIVELY_PROHIBITED;
@@ -225,17 +215,24 @@ static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32
         return NULL;
     }
     line->far_asked++;
-    return relay_asked(&side->session, "127.0.0.1", line->port, AF_INET, 600 * SECOND, on_far_end, line);
+    struct relay_target target = {.kind = RELAY_CONNECT_TCP,
+                                  .host = "127.0.0.1",
+                                  .port = line->port,
+                                  .family = AF_INET,
+                                  .connect_timeout_ns = 600 * SECOND};
+    return relay_asked(&side->session, &target, &far_watcher, line);
 }
 
 static void line_open(struct game *game, struct line *line) {
     struct side *side = line->reversed ? &game->server : &game->client;
+    struct relay_target target = {
+        .kind = line->reversed ? RELAY_FORWARDED_TCPIP : RELAY_DIRECT_TCPIP, .host = "127.0.0.1", .port = line->port};
     int fds[2];
     line->opened = true;
     io_sim_pair(game->world, fds);
     line->near.fd = fds[0];
     if (!side->ended)
-        return relay_open(&side->session, fds[1], "127.0.0.1", line->port, on_near_end, line);
+        return relay_open(&side->session, fds[1], &target, &near_watcher, line);
     io_sim_close(game->world, fds[1], IO_CLOSE_RESET);
     line->near_ends++;
 }

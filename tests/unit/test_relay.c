@@ -1,89 +1,82 @@
-/* A relay of a real session against a server that the test speaks for, packet by packet: what OpenSSH would not do. */
-#include "engine/limits.h"
-#include "ssh/codec.h"
-#include "ssh/messages.h"
+/* Relays of a session: what the two sides tell each other, in which order, and what is told of them. */
 #include "ssh/relay.h"
-#include "tests/sim/fake_kex.h"
-#include "tests/unit/engine_rig.h"
-#include <sys/socket.h>
+#include "tests/unit/session_rig.h"
+#include <sys/un.h>
 
-#define STREAM_BYTES (1u << 20)
 #define PACKET_BYTES 30000u
 #define PACKETS 40u
+#define FAR_CHANNEL 9u
 
-struct end {
-    struct transport transport;
-    struct fake_kex fake;
-    uint8_t *bytes; /* for this end, not yet worked on */
-    size_t len;
-};
+static int app_fds[2] = {-1, -1};
+static bool relay_opened, relay_over, asks;
+static struct relay_state last_state;
+static char relay_what[200], relay_origin[80], relay_resolved[80];
+static char open_type[64], open_host[128], open_origin[64];
+static uint32_t near_channel, open_port, refusal;
+static char refusal_text[200];
+static uint64_t far_received;
+static bool far_in_order;
+static struct relay_target asked_target;
 
-static struct shard shard;
-static struct session session;
-static struct window_budget budget;
-static struct end *client, *server;
-static int wire_fds[2], app_fds[2];
-static bool session_over, relay_over;
-static char relay_what[64];
-static uint32_t client_channel;
-static bool open_seen;
+/* ---- the far end ---- */
 
-static int on_server_packet(void *arg, const struct packet *packet) {
-    (void)arg;
-    struct reader reader;
-    reader_init(&reader, packet->payload + 1, packet->payload_len - 1);
-    if (packet->type != MSG_CHANNEL_OPEN)
-        return 0;
-    (void)reader_string(&reader);
-    client_channel = reader_u32(&reader);
-    open_seen = true;
-    return 0;
+static void note_open(struct reader *reader) {
+    snprintf(open_type, sizeof open_type, "%s", reader_name(reader));
+    near_channel = reader_u32(reader);
+    reader_u32(reader);
+    reader_u32(reader);
+    snprintf(open_host, sizeof open_host, "%s", reader_name(reader));
+    if (strstr(open_type, "streamlocal"))
+        return;
+    open_port = reader_u32(reader);
+    snprintf(open_origin, sizeof open_origin, "%s", reader_name(reader));
 }
 
-static struct end *end_create(bool is_client, const char *version) {
-    struct end *end = calloc(1, sizeof *end);
-    end->bytes = malloc(STREAM_BYTES);
-    cr_assert_eq(transport_init(&end->transport, is_client, 0, &end->fake.base), 0);
-    fake_kex_init(&end->fake, &end->transport.wire, is_client, true, 7, version);
-    end->transport.on_packet = on_server_packet;
-    return end;
+static void on_far_packet(uint8_t type, struct reader reader) {
+    if (type == MSG_CHANNEL_OPEN)
+        return note_open(&reader);
+    reader_u32(&reader);
+    if (type == MSG_CHANNEL_OPEN_CONFIRMATION)
+        near_channel = reader_u32(&reader);
+    if (type == MSG_CHANNEL_OPEN_FAILURE) {
+        refusal = reader_u32(&reader);
+        snprintf(refusal_text, sizeof refusal_text, "%s", reader_name(&reader));
+    }
+    if (type != MSG_CHANNEL_DATA)
+        return;
+    struct bytes data = reader_string(&reader);
+    far_in_order = far_in_order && rig_matches(data.at, data.len, far_received);
+    far_received += data.len;
 }
 
-static void end_destroy(struct end *end) {
-    transport_deinit(&end->transport);
-    fake_kex_deinit(&end->fake);
-    free(end->bytes);
-    free(end);
+/* ---- the owner ---- */
+
+static void keep_state(const struct relay_state *state) {
+    last_state = *state;
+    snprintf(relay_what, sizeof relay_what, "%s", state->what ? state->what : "");
+    snprintf(relay_origin, sizeof relay_origin, "%s", state->origin);
+    snprintf(relay_resolved, sizeof relay_resolved, "%s", state->resolved);
 }
 
-/* What `from` has to say, worked on by `to`. */
-static size_t hand_over(struct end *from, struct end *to) {
-    size_t used = 0, need;
-    int n = transport_output(&from->transport, to->bytes + to->len, STREAM_BYTES - to->len);
-    cr_assert_geq(n, 0);
-    to->len += (size_t)n;
-    cr_assert_eq(transport_input(&to->transport, to->bytes, to->len, &used, &need), 0);
-    to->len -= used;
-    memmove(to->bytes, to->bytes + used, to->len);
-    return used + (size_t)n;
+static void on_relay_opened(void *owner, const struct relay_state *state) {
+    cr_assert(owner == &rig && !relay_opened && !relay_over);
+    relay_opened = true;
+    keep_state(state);
 }
 
-static void on_session_ended(struct session *ended, int err, const char *reason) {
-    (void)ended, (void)err, (void)reason;
-    session_over = true;
-}
-
-static void on_relay_end(void *owner, const struct relay_end *end) {
-    (void)owner;
+static void on_relay_end(void *owner, const struct relay_state *state) {
+    cr_assert(owner == &rig && !relay_over);
     relay_over = true;
-    snprintf(relay_what, sizeof relay_what, "%s", end->what ? end->what : "");
+    keep_state(state);
 }
+
+static const struct relay_watcher watcher = {.on_opened = on_relay_opened, .on_end = on_relay_end};
 
 static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
-    (void)mux, (void)open;
+    (void)open;
     *reason = OPEN_ADMINISTRATIVELY_PROHIBITED;
     *text = "";
-    return NULL;
+    return asks ? relay_asked(mux->owner, &asked_target, &watcher, &rig) : NULL;
 }
 static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
     (void)mux, (void)name, (void)data, (void)reply, (void)reply_len;
@@ -91,112 +84,60 @@ static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uin
 }
 static const struct mux_ops mux_ops = {.on_open = on_open, .on_global = on_global};
 
-static void begin(enum io_backend backend, const char *server_version) {
-    rig_init(&shard, backend, 64);
-    client = end_create(true, "SSH-2.0-simulated_client\r\n");
-    server = end_create(false, server_version);
-    while (hand_over(client, server) + hand_over(server, client) > 0)
-        ;
-    transport_authenticated(&client->transport);
-    transport_authenticated(&server->transport);
-    window_budget_init(&budget, LIMIT_WINDOW_BUDGET_BYTES);
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, wire_fds), 0);
-    struct session_options options = {.fd = wire_fds[0],
-                                      .transport = &client->transport,
-                                      .mux_ops = &mux_ops,
-                                      .budget = &budget,
-                                      .on_ended = on_session_ended};
-    cr_assert_eq(session_start(&session, &shard, &options), 0);
+static void begin(enum io_backend backend, const char *far_version) {
+    struct session_options options = {.mux_ops = &mux_ops};
+    rig.on_packet = on_far_packet;
+    far_in_order = true;
+    session_rig_begin(backend, &options, far_version);
 }
 
 static void end_all(void) {
-    session_end(&session, 0, "test over");
-    RIG_UNTIL(&shard, session_over);
-    close(wire_fds[1]);
-    close(app_fds[1]);
-    shard_deinit(&shard);
-    end_destroy(client);
-    end_destroy(server);
+    session_rig_end();
+    cr_expect(relay_over);
+    for (unsigned i = 0; i < 2; i++)
+        if (app_fds[i] >= 0)
+            close(app_fds[i]);
 }
 
-/* A pair of TCP sockets, so that a reset can be told from an end. */
-static void tcp_pair(int fds[2]) {
-    struct sockaddr_in addr;
-    int listener = rig_listen(&addr);
-    fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_eq(connect(fds[1], (struct sockaddr *)&addr, sizeof addr), 0);
-    fds[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    cr_assert_geq(fds[0], 0);
-    close(listener);
+/* ---- a connection that was accepted here ---- */
+
+static void open_target(const struct relay_target *target, uint32_t window) {
+    relay_open(&rig.session, app_fds[0], target, &watcher, &rig);
+    app_fds[0] = -1;
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_OPEN] > 0);
+    far_says(MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", near_channel, FAR_CHANNEL, window, 32768u);
+    RIG_GO_UNTIL(relay_opened);
 }
 
-static void server_reads(void) {
-    ssize_t n = read(wire_fds[1], server->bytes + server->len, STREAM_BYTES - server->len);
-    size_t used = 0, need;
-    if (n <= 0)
-        return;
-    server->len += (size_t)n;
-    cr_assert_eq(transport_input(&server->transport, server->bytes, server->len, &used, &need), 0);
-    server->len -= used;
-    memmove(server->bytes, server->bytes + used, server->len);
-}
-
-static void server_says(const void *payload, size_t len) {
-    static uint8_t packet[WIRE_HEADER_BYTES + PACKET_BYTES + 64 + WIRE_TRAILER_MAX];
-    memcpy(packet + WIRE_HEADER_BYTES, payload, len);
-    int n = wire_seal(&server->transport.wire, packet, (uint32_t)len);
-    cr_assert_gt(n, 0);
-    for (int done = 0; done < n;) {
-        ssize_t sent = write(wire_fds[1], packet + done, (size_t)(n - done));
-        if (sent > 0)
-            done += (int)sent;
-        else
-            rig_turn(&shard, RIG_MS);
-    }
-}
-
-static void server_says_fields(uint8_t type, const uint32_t *fields, unsigned count) {
-    uint8_t payload[32] = {type};
-    for (unsigned i = 0; i < count; i++)
-        codec_put_u32(payload + 1 + 4 * i, fields[i]);
-    server_says(payload, 1 + 4 * count);
-}
-
-static void open_relay(void) {
-    tcp_pair(app_fds);
-    relay_open(&session, app_fds[0], "far", 80, on_relay_end, NULL);
-    while (!open_seen) {
-        rig_turn(&shard, RIG_MS);
-        server_reads();
-    }
-    server_says_fields(MSG_CHANNEL_OPEN_CONFIRMATION, (uint32_t[]){client_channel, 1, 1 << 20, 32768}, 4);
+static void open_relay(uint32_t window, uint64_t idle_ns) {
+    const struct relay_target target = {.kind = RELAY_DIRECT_TCPIP, .host = "far", .port = 80, .idle_ns = idle_ns};
+    rig_tcp_pair(app_fds);
+    open_target(&target, window);
 }
 
 /* DATA and CLOSE without EOF, all before the application reads a byte. */
 static void send_and_close(void) {
-    static uint8_t payload[9 + PACKET_BYTES] = {MSG_CHANNEL_DATA};
-    codec_put_u32(payload + 1, client_channel);
-    codec_put_u32(payload + 5, PACKET_BYTES);
+    static uint8_t data[PACKET_BYTES];
     for (unsigned i = 0; i < PACKETS; i++) {
-        memset(payload + 9, (int)i, PACKET_BYTES);
-        server_says(payload, sizeof payload);
+        memset(data, (int)i, sizeof data);
+        far_sends_data(near_channel, data, sizeof data);
     }
-    server_says_fields(MSG_CHANNEL_CLOSE, &client_channel, 1);
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
     for (unsigned i = 0; i < 20; i++)
-        rig_turn(&shard, RIG_MS);
+        rig_turn(&rig.shard, RIG_MS);
 }
 
 static ssize_t app_reads(uint8_t *data, size_t cap) {
     ssize_t n;
     while ((n = recv(app_fds[1], data, cap, MSG_DONTWAIT)) < 0 && errno == EAGAIN)
-        rig_turn(&shard, RIG_MS);
+        rig_turn(&rig.shard, RIG_MS);
     return n;
 }
 
 RIG_TEST(relay, what_came_before_a_bare_close_is_delivered) {
     static uint8_t data[PACKET_BYTES];
     begin(backend, "SSH-2.0-other\r\n");
-    open_relay();
+    open_relay(1 << 20, 0);
     send_and_close();
     uint64_t received = 0;
     ssize_t n;
@@ -206,7 +147,7 @@ RIG_TEST(relay, what_came_before_a_bare_close_is_delivered) {
     }
     cr_expect_eq(n, 0, "an end, not a reset");
     cr_expect_eq(received, PACKETS * PACKET_BYTES);
-    RIG_UNTIL(&shard, relay_over);
+    RIG_GO_UNTIL(relay_over);
     cr_expect_str_empty(relay_what);
     end_all();
 }
@@ -215,13 +156,247 @@ RIG_TEST(relay, what_came_before_a_bare_close_is_delivered) {
 RIG_TEST(relay, a_bare_close_of_leatd_is_a_reset) {
     static uint8_t data[PACKET_BYTES];
     begin(backend, "SSH-2.0-leatd_1\r\n");
-    open_relay();
+    open_relay(1 << 20, 0);
     send_and_close();
     ssize_t n;
     while ((n = app_reads(data, sizeof data)) > 0)
         ;
     cr_expect(n == -1 && errno == ECONNRESET);
-    RIG_UNTIL(&shard, relay_over);
+    RIG_GO_UNTIL(relay_over);
     cr_expect_str_not_empty(relay_what);
+    end_all();
+}
+
+#define SENT_BYTES (600u << 10)
+
+/* The application's whole stream is in the session: more than the wire takes while the far end does not read. */
+static void app_sends_all(void) {
+    static uint8_t data[SENT_BYTES];
+    const struct flow *flow = rig.session.mux.flows[near_channel];
+    rig_fill(data, sizeof data, 0);
+    for (size_t done = 0; done < sizeof data;) {
+        ssize_t n = send(app_fds[1], data + done, sizeof data - done, MSG_DONTWAIT);
+        if (n > 0)
+            done += (size_t)n;
+        rig_turn(&rig.shard, 0);
+    }
+    cr_assert_eq(shutdown(app_fds[1], SHUT_WR), 0);
+    RIG_UNTIL(&rig.shard, flow->in == FLOW_HALF_DRAINING);
+    cr_assert_gt(flow->queue.bytes, 0, "this must have something to lose");
+}
+
+/* It ended its stream, then broke off without reading what came for it. */
+RIG_TEST(relay, what_an_app_sent_before_it_broke_off_is_delivered) {
+    static uint8_t data[PACKET_BYTES];
+    begin(backend, "SSH-2.0-other\r\n");
+    open_relay(4 << 20, 0);
+    app_sends_all();
+    rig_close_with_reset(app_fds[1]);
+    app_fds[1] = -1;
+    const struct flow *flow = rig.session.mux.flows[near_channel];
+    for (unsigned i = 0; i < 10; i++) {
+        far_sends_data(near_channel, data, sizeof data);
+        rig_turn(&rig.shard, RIG_MS);
+    }
+    /* Nobody reads that, and the far end gets its window back all the same: it may write before it reads. */
+    RIG_UNTIL(&rig.shard, flow->bytes_from_peer == 10 * sizeof data && flow->window.unconsumed == 0);
+    cr_expect_eq(flow->phase, FLOW_OPEN);
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_CLOSE] > 0);
+    cr_expect(far_in_order);
+    cr_expect_eq(far_received, SENT_BYTES);
+    cr_expect_eq(rig.counts[MSG_CHANNEL_EOF], 1, "the end was orderly as far as the far end is concerned");
+    cr_expect_not(relay_over, "the far end's own CLOSE is still to come");
+    /* It had not heard of that yet. */
+    far_sends_data(near_channel, data, sizeof data);
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
+    RIG_GO_UNTIL(relay_over);
+    cr_expect_str_not_empty(relay_what, "the app's end was not");
+    cr_expect_eq(last_state.bytes_to_peer, SENT_BYTES);
+    end_all();
+}
+
+RIG_TEST(relay, a_reset_without_an_end_is_none_for_the_far_end) {
+    begin(backend, "SSH-2.0-other\r\n");
+    open_relay(1 << 20, 0);
+    rig_close_with_reset(app_fds[1]);
+    app_fds[1] = -1;
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_CLOSE] > 0);
+    cr_expect_eq(rig.counts[MSG_CHANNEL_EOF], 0);
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
+    RIG_GO_UNTIL(relay_over);
+    end_all();
+}
+
+/* ---- kinds of channels ---- */
+
+RIG_TEST(relay, a_server_names_where_it_was_accepted) {
+    struct sockaddr_in addr;
+    socklen_t len = sizeof addr;
+    char origin[80];
+    const struct relay_target target = {.kind = RELAY_FORWARDED_TCPIP, .host = "as asked", .port = 4711};
+    begin(backend, "SSH-2.0-other\r\n");
+    rig_tcp_pair(app_fds);
+    cr_assert_eq(getsockname(app_fds[1], (struct sockaddr *)&addr, &len), 0);
+    snprintf(origin, sizeof origin, "127.0.0.1 port %u", ntohs(addr.sin_port));
+    open_target(&target, 1 << 20);
+    cr_expect_str_eq(open_type, "forwarded-tcpip");
+    cr_expect_str_eq(open_host, "as asked");
+    cr_expect_eq(open_port, 4711);
+    cr_expect_str_eq(open_origin, "127.0.0.1");
+    cr_expect_str_eq(relay_origin, origin);
+    cr_expect(last_state.opened);
+    end_all();
+    cr_expect_str_eq(relay_origin, origin, "it is known to the end");
+}
+
+RIG_TEST(relay, a_unix_socket_is_named_by_its_path) {
+    const struct relay_target target = {.kind = RELAY_FORWARDED_STREAMLOCAL, .host = "/run/some.sock"};
+    begin(backend, "SSH-2.0-other\r\n");
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, app_fds), 0);
+    open_target(&target, 1 << 20);
+    cr_expect_str_eq(open_type, "forwarded-streamlocal@openssh.com");
+    cr_expect_str_eq(open_host, "/run/some.sock");
+    cr_expect_str_empty(relay_origin);
+    end_all();
+}
+
+/* ---- asked by the far end ---- */
+
+static void far_asks(const struct relay_target *target) {
+    asks = true;
+    asked_target = *target;
+    asked_target.connect_timeout_ns = RIG_TIMEOUT_NS;
+    far_says(MSG_CHANNEL_OPEN, "suuu", "x", FAR_CHANNEL, 100000u, 32768u);
+}
+
+/* A byte each way, then an orderly end of both. */
+static void talk(int listener) {
+    char byte = 0;
+    RIG_GO_UNTIL(relay_opened && rig.counts[MSG_CHANNEL_OPEN_CONFIRMATION] == 1);
+    app_fds[1] = accept(listener, NULL, NULL);
+    cr_assert_geq(app_fds[1], 0);
+    far_sends_data(near_channel, "x", 1);
+    while (recv(app_fds[1], &byte, 1, MSG_DONTWAIT) != 1)
+        rig_step();
+    cr_expect_eq(byte, 'x');
+    byte = (char)rig_pattern(0);
+    cr_assert_eq(write(app_fds[1], &byte, 1), 1);
+    RIG_GO_UNTIL(far_received == 1);
+    close(app_fds[1]);
+    app_fds[1] = -1;
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_EOF] == 1);
+    far_says(MSG_CHANNEL_EOF, "u", near_channel);
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
+    RIG_GO_UNTIL(relay_over);
+    cr_expect_str_empty(relay_what);
+    cr_expect(last_state.opened && last_state.bytes_to_peer == 1 && last_state.bytes_from_peer == 1);
+}
+
+RIG_TEST(relay, asked_for_an_address) {
+    struct sockaddr_in addr;
+    char resolved[64];
+    begin(backend, "SSH-2.0-other\r\n");
+    int listener = rig_listen(&addr);
+    snprintf(resolved, sizeof resolved, "127.0.0.1 port %u", ntohs(addr.sin_port));
+    far_asks(&(struct relay_target){
+        .kind = RELAY_CONNECT_TCP, .host = "127.0.0.1", .port = ntohs(addr.sin_port), .family = AF_UNSPEC});
+    talk(listener);
+    cr_expect_str_eq(relay_resolved, resolved);
+    end_all();
+    close(listener);
+}
+
+static int listen_path(struct sockaddr_un *addr) {
+    *addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(addr->sun_path, sizeof addr->sun_path, "/tmp/leat-relay-%d", (int)getpid());
+    unlink(addr->sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)addr, sizeof *addr) == 0 && listen(fd, 4) == 0);
+    return fd;
+}
+
+RIG_TEST(relay, asked_for_a_path) {
+    struct sockaddr_un addr;
+    begin(backend, "SSH-2.0-other\r\n");
+    int listener = listen_path(&addr);
+    far_asks(&(struct relay_target){.kind = RELAY_CONNECT_PATH, .host = addr.sun_path});
+    talk(listener);
+    end_all();
+    close(listener);
+    unlink(addr.sun_path);
+}
+
+RIG_TEST(relay, the_true_reason_of_a_refusal) {
+    struct sockaddr_un addr;
+    begin(backend, "SSH-2.0-other\r\n");
+    close(listen_path(&addr)); /* there, and nobody listens */
+    far_asks(&(struct relay_target){.kind = RELAY_CONNECT_PATH, .host = addr.sun_path});
+    RIG_GO_UNTIL(relay_over && refusal != 0);
+    cr_expect_eq(refusal, OPEN_CONNECT_FAILED);
+    cr_expect(strstr(refusal_text, "refused"), "%s", refusal_text);
+    cr_expect(strcasestr(relay_what, "refused"), "%s", relay_what);
+    cr_expect_not(last_state.opened);
+    end_all();
+    unlink(addr.sun_path);
+}
+
+/* ---- ChannelTimeout ---- */
+
+#define IDLE_NS (400 * RIG_MS)
+
+/* Ends no earlier than a whole period after the last byte, which may be of either direction. */
+RIG_TEST(relay, idle_for_too_long) {
+    begin(backend, "SSH-2.0-other\r\n");
+    open_relay(1 << 20, IDLE_NS);
+    uint64_t begun_ns = io_clock_ns(), last_ns = begun_ns;
+    for (unsigned i = 0; io_clock_ns() - begun_ns < 2 * IDLE_NS; i++) {
+        uint8_t byte = rig_pattern(far_received);
+        cr_assert(!relay_over || io_clock_ns() - last_ns >= IDLE_NS / 2, "it was not idle");
+        if (relay_over) /* the machine stood still for so long */
+            break;
+        last_ns = io_clock_ns();
+        if (i % 2)
+            far_sends_data(near_channel, "x", 1);
+        else
+            cr_assert_eq(write(app_fds[1], &byte, 1), 1);
+        for (unsigned turn = 0; turn < 20; turn++)
+            rig_step();
+    }
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_CLOSE] > 0);
+    cr_expect_geq(io_clock_ns() - last_ns, IDLE_NS);
+    cr_expect_eq(rig.counts[MSG_CHANNEL_EOF], 0, "it did not end, it was cut");
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
+    RIG_GO_UNTIL(relay_over);
+    cr_expect(strstr(relay_what, "idle"), "%s", relay_what);
+    end_all();
+}
+
+RIG_TEST(relay, what_never_opened_is_told_too) {
+    begin(backend, "SSH-2.0-other\r\n");
+    rig_tcp_pair(app_fds);
+    session_end(&rig.session, 0, "over");
+    relay_open(&rig.session, app_fds[0], &(struct relay_target){.kind = RELAY_DIRECT_TCPIP, .host = "h", .port = 1},
+               &watcher, &rig);
+    app_fds[0] = -1;
+    cr_expect(relay_over && !relay_opened);
+    cr_expect_str_eq(relay_what, "session ended");
+    cr_expect(strstr(relay_origin, "127.0.0.1 port "));
+    end_all();
+}
+
+static unsigned visits;
+static void visit(void *arg, void *owner, const struct relay_state *state) {
+    cr_assert(arg == &visits && owner == &rig);
+    cr_expect(state->opened == relay_opened);
+    visits++;
+}
+
+RIG_TEST(relay, each_is_seen) {
+    begin(backend, "SSH-2.0-other\r\n");
+    relay_for_each(&rig.session, visit, &visits);
+    cr_expect_eq(visits, 0);
+    open_relay(1 << 20, 0);
+    relay_for_each(&rig.session, visit, &visits);
+    cr_expect_eq(visits, 1);
     end_all();
 }
