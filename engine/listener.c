@@ -3,7 +3,10 @@
 #include "engine/resolve.h"
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define RETRY_NS UINT64_C(1000000000)
@@ -24,27 +27,48 @@ static int bind_error(int error_number) {
     }
 }
 
-static int bind_and_listen(int fd, const struct sockaddr *addr, socklen_t addr_len, int backlog) {
+static int set_options(int fd, int family) {
     int on = 1;
+    if (family == AF_UNIX)
+        return 0;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
         return -1;
-    if (addr->sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0)
-        return -1;
-    if (bind(fd, addr, addr_len) < 0)
+    return family == AF_INET6 ? setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) : 0;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr *addr, socklen_t addr_len, int backlog) {
+    if (set_options(fd, addr->sa_family) < 0 || bind(fd, addr, addr_len) < 0)
         return -1;
     return listen(fd, backlog);
 }
 
+static int bind_failed(int fd) {
+    int error_number = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error_number;
+    return bind_error(error_number);
+}
+
 int listen_bind(const struct sockaddr *addr, socklen_t addr_len, int backlog, int *fd) {
     int made = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (made < 0)
-        return bind_error(errno);
-    if (bind_and_listen(made, addr, addr_len, backlog) < 0) {
-        int error_number = errno;
-        close(made);
-        errno = error_number;
-        return bind_error(error_number);
+    if (made < 0 || bind_and_listen(made, addr, addr_len, backlog) < 0)
+        return bind_failed(made);
+    *fd = made;
+    return 0;
+}
+
+int listen_bind_path(const char *path, mode_t mode, int backlog, int *fd) {
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (!*path || strlen(path) >= sizeof addr.sun_path) { /* an empty path would be an abstract socket's */
+        errno = *path ? ENAMETOOLONG : ENOENT;
+        return ERR_SYSTEM;
     }
+    strcpy(addr.sun_path, path);
+    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    /* The file is made with the mode of the unbound socket: umask(2) would be that of all threads. */
+    if (made < 0 || fchmod(made, mode) < 0 || bind_and_listen(made, (struct sockaddr *)&addr, sizeof addr, backlog) < 0)
+        return bind_failed(made);
     *fd = made;
     return 0;
 }
@@ -53,12 +77,22 @@ static void listener_arm(struct listener *listener) {
     io_accept(listener->shard->io, &listener->accept, listener->fd);
 }
 
-static unsigned listener_port(const struct listener *listener) {
-    struct sockaddr_storage addr;
+/* "port 8022" or a path, for the log. */
+static const char *listener_name(const struct listener *listener, char *out, size_t cap) {
+    struct sockaddr_storage addr = {0};
     socklen_t len = sizeof addr;
-    if (getsockname(listener->fd, (struct sockaddr *)&addr, &len) < 0)
-        return 0;
-    return address_port((const struct sockaddr *)&addr);
+    (void)getsockname(listener->fd, (struct sockaddr *)&addr, &len);
+    if (addr.ss_family != AF_UNIX) {
+        snprintf(out, cap, "port %u", address_port((const struct sockaddr *)&addr));
+        return out;
+    }
+    const struct sockaddr_un *local = (const struct sockaddr_un *)(const void *)&addr;
+    return log_safe(out, cap, local->sun_path, strnlen(local->sun_path, sizeof local->sun_path));
+}
+
+static void complain(const struct listener *listener, const char *what, int error_number) {
+    char name[160];
+    log_error("%s: accepting %s: %s", listener_name(listener, name, sizeof name), what, strerror(error_number));
 }
 
 static void listener_pause(struct listener *listener, int error_number) {
@@ -66,7 +100,7 @@ static void listener_pause(struct listener *listener, int error_number) {
     uint64_t now = shard_now(shard);
     if (listener->complained_ns == 0 || now - listener->complained_ns >= COMPLAIN_NS) {
         listener->complained_ns = now;
-        log_error("port %u: accepting paused: %s", listener_port(listener), strerror(error_number));
+        complain(listener, "paused", error_number);
     }
     list_push_back(&shard->accept_paused, &listener->paused_node);
     timer_arm(&shard->timers, &listener->retry, now + RETRY_NS);
@@ -96,7 +130,7 @@ static void accept_failed(struct listener *listener, int error_number) {
     if (io_accept_transient(error_number))
         listener_arm(listener);
     else if (error_number == EBADF || error_number == EINVAL || error_number == ENOTSOCK)
-        log_error("port %u: accepting stopped: %s", listener_port(listener), strerror(error_number));
+        complain(listener, "stopped", error_number);
     else
         listener_pause(listener, error_number);
 }

@@ -5,9 +5,12 @@
 #include "engine/shard.h"
 #include <sys/socket.h>
 
-/* Creates, binds and listens: non-blocking, close-on-exec, SO_REUSEADDR, IPV6_V6ONLY. 0 and *fd; ERR_ACCESS, ERR_INUSE,
- * ERR_UNREACHABLE (address not here), ERR_SYSTEM; errno is kept. */
+/* Creates, binds and listens: non-blocking, close-on-exec; TCP: SO_REUSEADDR, IPV6_V6ONLY. 0 and *fd; ERR_ACCESS,
+ * ERR_INUSE, ERR_UNREACHABLE (address not here), ERR_SYSTEM; errno is kept. */
 MUST_USE int listen_bind(const struct sockaddr *addr, socklen_t addr_len, int backlog, int *fd);
+/* The same for a Unix stream socket. The file gets `mode` without the bits of umask(2) at once, so that it is never
+ * open to more; ERR_INUSE: there is a file already. Removing it is the caller's. */
+MUST_USE int listen_bind_path(const char *path, mode_t mode, int backlog, int *fd);
 
 struct listener;
 /* fd is the callee's: connected, non-blocking. */

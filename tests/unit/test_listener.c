@@ -5,6 +5,8 @@
 #include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #define CLIENTS 20u
 
@@ -211,6 +213,142 @@ Test(listen_bind, a_port_below_1024_needs_the_right_to_it) {
     prctl(PR_SET_DUMPABLE, 1); /* lost with the change of user; the leak sanitizer wants it */
     cr_assert_eq(err, ERR_ACCESS);
     cr_assert_eq(error_number, EACCES);
+}
+
+/* ---- Unix sockets ---- */
+
+struct unix_scene {
+    struct shard shard;
+    struct door door;
+    struct sockaddr_un addr;
+    char folder[32];
+    int log_fd;
+};
+
+static void unix_scene_init(struct unix_scene *scene, enum io_backend backend) {
+    *scene = (struct unix_scene){.addr.sun_family = AF_UNIX, .folder = "/tmp/listener-XXXXXX"};
+    rig_init(&scene->shard, backend, 8);
+    cr_assert_not_null(mkdtemp(scene->folder));
+    snprintf(scene->addr.sun_path, sizeof scene->addr.sun_path, "%s/socket", scene->folder);
+    scene->log_fd = memfd_create("log", 0);
+    log_init("test", LOG_LEVEL_INFO, scene->log_fd);
+}
+
+static void unix_scene_listen(struct unix_scene *scene) {
+    int fd = -1;
+    cr_assert_eq(listen_bind((struct sockaddr *)&scene->addr, sizeof scene->addr, 100, &fd), 0);
+    cr_assert(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    listener_init(&scene->door.listener, &scene->shard, fd, door_on_accept, &scene->door);
+}
+
+static void unix_scene_deinit(struct unix_scene *scene) {
+    door_close(&scene->door);
+    RIG_UNTIL(&scene->shard, scene->door.closed);
+    for (unsigned i = 0; i < scene->door.accepted; i++)
+        io_close(scene->shard.io, scene->door.fds[i], IO_CLOSE);
+    shard_deinit(&scene->shard);
+    unlink(scene->addr.sun_path);
+    rmdir(scene->folder);
+    close(scene->log_fd);
+}
+
+static int unix_client(const struct unix_scene *scene) {
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&scene->addr, sizeof scene->addr), 0);
+    return fd;
+}
+
+RIG_TEST(listener_unix, connections_come_as_over_tcp) {
+    struct unix_scene s;
+    int clients[CLIENTS];
+    unix_scene_init(&s, backend);
+    unix_scene_listen(&s);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        clients[i] = unix_client(&s);
+    RIG_UNTIL(&s.shard, s.door.accepted == CLIENTS);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        cr_assert(fcntl(s.door.fds[i], F_GETFL) & O_NONBLOCK);
+        cr_assert(fcntl(s.door.fds[i], F_GETFD) & FD_CLOEXEC);
+        cr_assert_eq(write(s.door.fds[i], "x", 1), 1);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        char byte;
+        cr_assert_eq(read(clients[i], &byte, 1), 1);
+        close(clients[i]);
+    }
+    unix_scene_deinit(&s);
+}
+
+RIG_TEST(listener_unix, a_pause_names_the_path) {
+    struct unix_scene s;
+    char text[512] = "", expected[200];
+    unix_scene_init(&s, backend);
+    unix_scene_listen(&s);
+    int client = unix_client(&s), spare = descriptors_use_up();
+    RIG_UNTIL(&s.shard, !list_empty(&s.shard.accept_paused));
+    cr_assert_gt(pread(s.log_fd, text, sizeof text - 1, 0), 0);
+    snprintf(expected, sizeof expected, "test: %s: accepting paused: Too many open files\n", s.addr.sun_path);
+    cr_assert_str_eq(text, expected);
+    close(spare);
+    listener_resume(&s.shard);
+    RIG_UNTIL(&s.shard, s.door.accepted == 1);
+    rig_unlimit_descriptors();
+    close(client);
+    unix_scene_deinit(&s);
+}
+
+Test(listen_bind, a_unix_socket_that_is_taken) {
+    struct unix_scene s;
+    int other = -1;
+    unix_scene_init(&s, IO_BACKEND_EPOLL);
+    unix_scene_listen(&s);
+    cr_assert_eq(listen_bind((struct sockaddr *)&s.addr, sizeof s.addr, 10, &other), ERR_INUSE);
+    cr_assert_eq(errno, EADDRINUSE);
+    cr_assert_eq(listen_bind_path(s.addr.sun_path, 0600, 10, &other), ERR_INUSE);
+    cr_assert_eq(errno, EADDRINUSE);
+    cr_assert_eq(other, -1);
+    unix_scene_deinit(&s);
+}
+
+static void path_has_mode(mode_t mode, mode_t mask, mode_t expected) {
+    char folder[] = "/tmp/listener-XXXXXX", path[64];
+    struct stat st;
+    int fd = -1;
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/socket", folder);
+    mode_t before = umask(mask);
+    int err = listen_bind_path(path, mode, 10, &fd);
+    umask(before);
+    cr_assert_eq(err, 0);
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_eq(st.st_mode & 07777, expected, "%o", st.st_mode);
+    cr_assert(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    close(fd);
+    unlink(path);
+    rmdir(folder);
+}
+
+Test(listen_bind_path, makes_the_file_with_its_mode) {
+    path_has_mode(0600, 0, 0600);
+    path_has_mode(0600, 022, 0600);
+    path_has_mode(0777, 0, 0777);
+    path_has_mode(0666, 022, 0644);
+    path_has_mode(0, 0, 0);
+}
+
+Test(listen_bind_path, tells_why_not) {
+    char path[sizeof((struct sockaddr_un *)0)->sun_path + 1] = "/tmp/";
+    int fd = -1;
+    memset(path + 5, 'x', sizeof path - 6);
+    cr_assert_eq(listen_bind_path(path, 0600, 10, &fd), ERR_SYSTEM);
+    cr_assert_eq(errno, ENAMETOOLONG);
+    cr_assert_eq(listen_bind_path("", 0600, 10, &fd), ERR_SYSTEM);
+    cr_assert_eq(errno, ENOENT);
+    cr_assert_eq(listen_bind_path("/nonexistent/socket", 0600, 10, &fd), ERR_SYSTEM);
+    cr_assert_eq(errno, ENOENT);
+    cr_assert_eq(fd, -1);
 }
 
 /* ---- in virtual time ---- */
