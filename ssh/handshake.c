@@ -3,13 +3,13 @@
 #include "ssh/algorithms.h"
 #include "ssh/auth.h"
 #include "ssh/client_link.h"
+#include "ssh/cpu.h"
 #include "ssh/deadline.h"
 #include "ssh/hostkey.h"
 #include "ssh/proxy_command.h"
 #include "ssh/tcp_connect.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #define LIST_BYTES 2048u
@@ -17,16 +17,6 @@
 /* libssh is told as little as possible of the server: names and known_hosts are leat's business. A name it must have.
  */
 static const char placeholder_host[] = "peer", no_file[] = "/dev/null";
-
-static bool cpu_has_aes(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    return __builtin_cpu_supports("aes");
-#elif defined(__aarch64__)
-    return getauxval(AT_HWCAP) & HWCAP_AES;
-#else
-    return false;
-#endif
-}
 
 static const char *choose_ciphers(const struct options *options) {
     if (options->ciphers)
