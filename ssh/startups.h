@@ -4,7 +4,7 @@
 #include "ssh/server_options.h"
 
 struct startups;
-MUST_USE int startups_create(struct startups **startups); /* ERR_NOMEM */
+MUST_USE int startups_create(struct startups **startups); /* ERR_NOMEM; ERR_SYSTEM: no random numbers */
 void startups_destroy(struct startups *startups);         /* CHECKs that nobody is inside */
 
 struct startup {               /* one admitted connection */
