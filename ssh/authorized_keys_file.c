@@ -17,6 +17,7 @@ enum { NOTICES_MAX = 256 };
 struct notice {
     dev_t device;
     ino_t inode;
+    off_t size;
     struct timespec changed;
 };
 static struct {
@@ -26,7 +27,7 @@ static struct {
 } notices = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool notice_same(const struct notice *notice, const struct stat *file) {
-    return notice->device == file->st_dev && notice->inode == file->st_ino &&
+    return notice->device == file->st_dev && notice->inode == file->st_ino && notice->size == file->st_size &&
            notice->changed.tv_sec == file->st_ctim.tv_sec && notice->changed.tv_nsec == file->st_ctim.tv_nsec;
 }
 
@@ -37,8 +38,8 @@ static bool notice_take(const struct stat *file) {
     for (uint32_t i = 0; i < NOTICES_MAX && !known; i++)
         known = notice_same(&notices.at[i], file);
     if (!known)
-        notices.at[notices.next++ % NOTICES_MAX] =
-            (struct notice){.device = file->st_dev, .inode = file->st_ino, .changed = file->st_ctim};
+        notices.at[notices.next++ % NOTICES_MAX] = (struct notice){
+            .device = file->st_dev, .inode = file->st_ino, .size = file->st_size, .changed = file->st_ctim};
     pthread_mutex_unlock(&notices.lock);
     return !known;
 }
