@@ -51,8 +51,7 @@ static void on_alive(struct timer *timer) {
         return alive_lost(session);
     session->alive_unanswered++;
     int err = mux_global_request(&session->mux, "keepalive@openssh.com", NULL, 0, on_alive_reply, session);
-    /* Enough wait for an answer already to hear of it. */
-    if (err != 0 && !(err == ERR_LIMIT && alive_never_ends(session)))
+    if (err != 0 && err != ERR_LIMIT) /* at the limit enough of them wait for an answer already */
         return session_fail(session, err);
     timer_arm(&session->shard->timers, timer, now + session->options.alive_interval_ns);
     session_wake(session);

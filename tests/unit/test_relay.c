@@ -102,7 +102,7 @@ static void end_all(void) {
 /* ---- a connection that was accepted here ---- */
 
 static void open_target(const struct relay_target *target, uint32_t window) {
-    relay_open(&rig.session, app_fds[0], target, &watcher, &rig);
+    relay_open(rig.session, app_fds[0], target, &watcher, &rig);
     app_fds[0] = -1;
     RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_OPEN] > 0);
     far_says(MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", near_channel, FAR_CHANNEL, window, 32768u);
@@ -172,7 +172,7 @@ RIG_TEST(relay, a_bare_close_of_leatd_is_a_reset) {
 /* The application's whole stream is in the session: more than the wire takes while the far end does not read. */
 static void app_sends_all(void) {
     static uint8_t data[SENT_BYTES];
-    const struct flow *flow = rig.session.mux.flows[near_channel];
+    const struct flow *flow = rig.session->mux.flows[near_channel];
     rig_fill(data, sizeof data, 0);
     for (size_t done = 0; done < sizeof data;) {
         ssize_t n = send(app_fds[1], data + done, sizeof data - done, MSG_DONTWAIT);
@@ -193,7 +193,7 @@ RIG_TEST(relay, what_an_app_sent_before_it_broke_off_is_delivered) {
     app_sends_all();
     rig_close_with_reset(app_fds[1]);
     app_fds[1] = -1;
-    const struct flow *flow = rig.session.mux.flows[near_channel];
+    const struct flow *flow = rig.session->mux.flows[near_channel];
     for (unsigned i = 0; i < 10; i++) {
         far_sends_data(near_channel, data, sizeof data);
         rig_turn(&rig.shard, RIG_MS);
@@ -374,8 +374,8 @@ RIG_TEST(relay, idle_for_too_long) {
 RIG_TEST(relay, what_never_opened_is_told_too) {
     begin(backend, "SSH-2.0-other\r\n");
     rig_tcp_pair(app_fds);
-    session_end(&rig.session, 0, "over");
-    relay_open(&rig.session, app_fds[0], &(struct relay_target){.kind = RELAY_DIRECT_TCPIP, .host = "h", .port = 1},
+    session_end(rig.session, 0, "over");
+    relay_open(rig.session, app_fds[0], &(struct relay_target){.kind = RELAY_DIRECT_TCPIP, .host = "h", .port = 1},
                &watcher, &rig);
     app_fds[0] = -1;
     cr_expect(relay_over && !relay_opened);
@@ -393,10 +393,10 @@ static void visit(void *arg, void *owner, const struct relay_state *state) {
 
 RIG_TEST(relay, each_is_seen) {
     begin(backend, "SSH-2.0-other\r\n");
-    relay_for_each(&rig.session, visit, &visits);
+    relay_for_each(rig.session, visit, &visits);
     cr_expect_eq(visits, 0);
     open_relay(1 << 20, 0);
-    relay_for_each(&rig.session, visit, &visits);
+    relay_for_each(rig.session, visit, &visits);
     cr_expect_eq(visits, 1);
     end_all();
 }

@@ -1,0 +1,132 @@
+#include "engine/limits.h"
+#include "ssh/server_forward_internal.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct server_channel {
+    struct server_connection *connection;
+    const char *forward;
+    bool opened;        /* told as opened, counted as open */
+    const char *origin; /* within texts; "" */
+    char texts[];       /* what was requested, then the origin */
+};
+
+struct audit server_forward_audit(const struct server_connection *connection, const char *event, const char *forward,
+                                  const char *requested) {
+    return (struct audit){.event = event,
+                          .connection = connection->number,
+                          .user = connection->handshake.user,
+                          .key = connection->handshake.key_fingerprint,
+                          .source = connection->source,
+                          .forward = forward,
+                          .requested = requested};
+}
+
+const char *server_endpoint(char out[SERVER_ENDPOINT_BYTES], const char *host, uint16_t port) {
+    snprintf(out, SERVER_ENDPOINT_BYTES, "%s port %u", *host != '\0' ? host : "*", port);
+    return out;
+}
+
+uint64_t server_channel_idle_ns(const struct server_connection *connection, const char *type) {
+    return server_options_channel_timeout(connection->options, type) * UINT64_C(1000000000);
+}
+
+struct server_channel *server_channel_create(struct server_connection *connection, const char *forward,
+                                             const char *requested, const char *origin) {
+    size_t requested_len = strlen(requested) + 1, origin_len = strlen(origin) + 1;
+    struct server_channel *channel = malloc(sizeof(*channel) + requested_len + origin_len);
+    if (channel == NULL)
+        return NULL;
+    *channel =
+        (struct server_channel){.connection = connection, .forward = forward, .origin = channel->texts + requested_len};
+    memcpy(channel->texts, requested, requested_len);
+    memcpy(channel->texts + requested_len, origin, origin_len);
+    server_connection_channels(connection, 1);
+    return channel;
+}
+
+void server_channel_discard(struct server_channel *channel) {
+    struct server_connection *connection = channel->connection;
+    free(channel);
+    server_connection_channels(connection, -1);
+}
+
+/* ---- told by the relay ---- */
+
+static const char *or_null(const char *text) {
+    return *text != '\0' ? text : NULL;
+}
+
+/* Who connected: the client says so of what it opens, we know it of what we accepted. */
+static const char *origin_of(const struct server_channel *channel, const struct relay_state *state) {
+    return or_null(*channel->origin != '\0' ? channel->origin : state->origin);
+}
+
+static bool is_accepted(const struct server_channel *channel) {
+    return strncmp(channel->forward, "forwarded-", 10) == 0;
+}
+
+static struct audit audit_of(const struct server_channel *channel, const char *event, const struct relay_state *state) {
+    struct audit audit = server_forward_audit(channel->connection, event, channel->forward, channel->texts);
+    audit.origin = origin_of(channel, state);
+    audit.resolved = or_null(state->resolved);
+    return audit;
+}
+
+static void on_opened(void *owner, const struct relay_state *state) {
+    struct server_channel *channel = owner;
+    channel->opened = true;
+    channel->connection->forwards_open++;
+    struct audit audit = audit_of(channel, "forward opened", state);
+    audit_log(LOG_LEVEL_INFO, &audit);
+}
+
+/* The target of what we accepted is beyond the client. */
+static void count(struct audit *audit, bool accepted, const struct relay_state *state) {
+    audit->counted = true;
+    audit->bytes_to_target = accepted ? state->bytes_to_peer : state->bytes_from_peer;
+    audit->bytes_from_target = accepted ? state->bytes_from_peer : state->bytes_to_peer;
+    audit->duration_ns = state->duration_ns;
+}
+
+static void on_end(void *owner, const struct relay_state *state) {
+    struct server_channel *channel = owner;
+    struct audit audit = audit_of(channel, state->opened ? "forward closed" : "forward refused", state);
+    audit.reason = state->what;
+    if (state->opened)
+        count(&audit, is_accepted(channel), state);
+    audit_log(LOG_LEVEL_INFO, &audit);
+    if (channel->opened)
+        channel->connection->forwards_open--;
+    server_channel_discard(channel);
+}
+
+const struct relay_watcher server_channel_watcher = {.on_opened = on_opened, .on_end = on_end};
+
+/* ---- for people ---- */
+
+struct printing {
+    void (*line)(void *arg, const char *text);
+    void *arg;
+};
+
+static void print_one(void *arg, void *owner, const struct relay_state *state) {
+    const struct printing *printing = arg;
+    const struct server_channel *channel = owner;
+    const char *origin = origin_of(channel, state);
+    char text[800], requested[SERVER_ENDPOINT_BYTES], from[SERVER_ENDPOINT_BYTES];
+    log_safe(requested, sizeof(requested), channel->texts, strlen(channel->texts));
+    log_safe(from, sizeof(from), origin != NULL ? origin : "", origin != NULL ? strlen(origin) : 0);
+    snprintf(text, sizeof(text), "%s %s%s%s%s, %" PRIu64 " bytes to the client, %" PRIu64 " from it, %.1f s",
+             channel->forward, requested, origin != NULL ? " of " : "", from, state->opened ? "" : ", opening",
+             state->bytes_to_peer, state->bytes_from_peer, (double)state->duration_ns / 1e9);
+    printing->line(printing->arg, text);
+}
+
+void server_forward_print_open(const struct server_connection *connection, void (*line)(void *arg, const char *text),
+                               void *arg) {
+    struct printing printing = {.line = line, .arg = arg};
+    relay_for_each(&connection->session, print_one, &printing);
+}
