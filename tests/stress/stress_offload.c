@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define SHARDS 3u
-#define ROUNDS 150u
+#define ROUNDS 1000u
 #define PER_ROUND 60u
 
 struct side;
