@@ -86,7 +86,7 @@
 #define LIMIT_SPLICE_PIPES_PER_SHARD 1024u
 #define LIMIT_SPLICE_PIPES_SPARE 8u            /* stay open unused */
 #define LIMIT_SPLICE_PIPES_LARGE 8u            /* enlarged, per shard */
-#define LIMIT_SPLICE_PIPE_BYTES (256u << 10)   /* to this */
+#define LIMIT_SPLICE_PIPE_BYTES (1u << 20)   /* to this */
 #define LIMIT_SPLICE_COPY_BYTES 65536u         /* copied at once without a pipe; and less makes no useful pipe */
 #define LIMIT_SPLICE_AGAIN_BYTES 65536         /* who got so much at once may find more at once */
 #define LIMIT_SPLICE_TURN_BYTES (1 << 20)      /* one direction's in one turn */

@@ -91,7 +91,7 @@ bool permission_listen_matches(const struct permission_list *list, const char *h
 }
 
 const char *permission_text(const struct permission *permission, char *out, unsigned long cap) {
-    bool brackets = strchr(permission->host, ':') != NULL;
+    bool brackets = strchr(permission->host, ':') || *permission->host == '[';
     char port[8] = "*";
     if (!permission->any_port)
         snprintf(port, sizeof port, "%u", permission->port);

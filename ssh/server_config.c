@@ -6,7 +6,7 @@
 #include <string.h>
 
 void server_config_add(struct server_config *config, const struct server_statement *statement) {
-    config->statements = server_array(config->statements, config->statements_count + 1, sizeof *config->statements);
+    config->statements = server_array_append(config->statements, config->statements_count, sizeof *config->statements);
     config->statements[config->statements_count++] = *statement;
 }
 

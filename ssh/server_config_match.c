@@ -97,7 +97,7 @@ int server_match_parse(struct server_config *config, const struct place *place, 
     }
     bool all = !error && block.criteria[0].kind == CRITERION_ALL;
     block.unconditional = all && config->blocks[parent].unconditional;
-    config->blocks = server_array(config->blocks, config->blocks_count + 1, sizeof *config->blocks);
+    config->blocks = server_array_append(config->blocks, config->blocks_count, sizeof *config->blocks);
     *index = config->blocks_count;
     config->blocks[config->blocks_count++] = block;
     return error;

@@ -54,6 +54,8 @@ struct server_setting {
 
 /* `items` with room for `count`; without memory the program ends, as in text.h. */
 void *server_array(void *items, size_t count, size_t size);
+/* The same for one more than `count`, of items that only ever grew by this: doubled when they are full. */
+void *server_array_append(void *items, size_t count, size_t size);
 
 /* NULL: nobody knows it. Never an alias. */
 const struct server_keyword *server_keyword_find(const char *text);

@@ -32,10 +32,10 @@ int server_set_port(const struct server_setting *setting) {
     bool command_line = setting->place->line == 0;
     if (!command_line && draft->ports_fixed)
         return 0;
-    if (options->ports_count == LIMIT_LISTEN_ADDRESSES)
+    if (options->ports_count == LIMIT_LISTEN_ADDRESSES / 2) /* an address of each family is listened on */
         return server_setting_error(setting, "too many ports", word(setting));
     draft->ports_fixed = command_line;
-    options->ports = server_array(options->ports, options->ports_count + 1, sizeof *options->ports);
+    options->ports = server_array_append(options->ports, options->ports_count, sizeof *options->ports);
     options->ports[options->ports_count++] = port;
     return 0;
 }
@@ -55,17 +55,22 @@ static const char *listen_split(const char *text, char **host, uint16_t *port) {
     return NULL;
 }
 
+/* A name or a number with its zone. */
+static bool host_sound(const char *host) {
+    for (const char *c = host; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr(".-_:%", *c))
+            return false;
+    return *host && strlen(host) < NI_MAXHOST;
+}
+
 static const char *listen_host_wrong(const char *host) {
     if (!*host || !strcmp(host, "*"))
         return "no address (0.0.0.0 and :: are every address)";
-    for (const char *c = host; *c; c++)
-        if (isspace((unsigned char)*c) || iscntrl((unsigned char)*c))
-            return "bad address";
-    return strlen(host) < NI_MAXHOST ? NULL : "bad address";
+    return host_sound(host) ? NULL : "bad address";
 }
 
 static void listen_append(struct server_options *options, char *host, uint16_t port) {
-    options->listen = server_array(options->listen, options->listen_count + 1, sizeof *options->listen);
+    options->listen = server_array_append(options->listen, options->listen_count, sizeof *options->listen);
     options->listen[options->listen_count++] = (struct listen_address){.host = host, .port = port};
 }
 
@@ -115,6 +120,15 @@ int server_set_host_key(const struct server_setting *setting) {
     return 0;
 }
 
+/* Whether libssh knows the names, only libssh can tell. */
+static bool names_sound(const char *list) {
+    char before = ',';
+    for (; *list; before = *list++)
+        if (!isalnum((unsigned char)*list) && (before == ',' || !strchr("@.-_,", *list)))
+            return false;
+    return true;
+}
+
 static int set_algorithms(const struct server_setting *setting, const char *defaults, char **field) {
     char *list;
     int error = server_setting_one_word(setting);
@@ -122,6 +136,10 @@ static int set_algorithms(const struct server_setting *setting, const char *defa
         return error;
     if (algorithms_resolve(word(setting), defaults, &list))
         return server_setting_error(setting, "no algorithm remains", word(setting));
+    if (!names_sound(list)) {
+        free(list);
+        return server_setting_error(setting, "bad name of an algorithm", word(setting));
+    }
     text_set(field, list);
     return 0;
 }
@@ -304,9 +322,8 @@ int server_set_memory_limit(const struct server_setting *setting) {
     return take_size(setting, LIMIT_WINDOW_START_BYTES, UINT64_MAX >> 1, &setting->draft->options->memory_limit);
 }
 
-static void relay_append(struct server_options *options, struct forward_spec *spec, char *text) {
-    bool everywhere = !spec->bind || !*spec->bind || !strcmp(spec->bind, "*");
-    options->relays = server_array(options->relays, options->relays_count + 1, sizeof *options->relays);
+static void relay_append(struct server_options *options, struct forward_spec *spec, bool everywhere, char *text) {
+    options->relays = server_array_append(options->relays, options->relays_count, sizeof *options->relays);
     options->relays[options->relays_count++] = (struct relay_spec){
         .listen = {.host = everywhere ? NULL : text_copy(spec->bind), .port = spec->port},
         .host = text_copy(spec->host),
@@ -326,10 +343,13 @@ int server_set_relay(const struct server_setting *setting) {
         return server_setting_error(setting, "only TCP is relayed, no Unix socket", word(setting));
     if (error)
         return server_setting_error(setting, "must be [bind:]port host:hostport", word(setting));
-    if (options->relays_count < LIMIT_LISTEN_ADDRESSES)
-        relay_append(options, &spec, strings_join(setting->words, " "));
-    else
+    bool everywhere = !spec.bind || !*spec.bind || !strcmp(spec.bind, "*");
+    if (!host_sound(spec.host) || (!everywhere && !host_sound(spec.bind)))
+        error = server_setting_error(setting, "bad host name or address", word(setting));
+    else if (options->relays_count == LIMIT_LISTEN_ADDRESSES)
         error = server_setting_error(setting, "too many relays", word(setting));
+    else
+        relay_append(options, &spec, everywhere, strings_join(setting->words, " "));
     forward_spec_deinit(&spec);
     return error;
 }

@@ -18,6 +18,11 @@ void *server_array(void *items, size_t count, size_t size) {
     return array;
 }
 
+void *server_array_append(void *items, size_t count, size_t size) {
+    bool full = (count & (count - 1)) == 0;
+    return full ? server_array(items, count ? 2 * count : 1, size) : items;
+}
+
 struct server_options *server_options_create(void) {
     struct server_options *options = server_array(NULL, 1, sizeof *options);
     *options = (struct server_options){

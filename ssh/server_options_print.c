@@ -1,6 +1,8 @@
 #include "ssh/algorithms.h"
 #include "ssh/server_options.h"
+#include "ssh/text.h"
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 
@@ -16,10 +18,18 @@ static void print_number(FILE *out, const char *keyword, uint64_t value) {
     fprintf(out, "%s %llu\n", keyword, (unsigned long long)value);
 }
 
+static bool is_plain(const char *word) {
+    if (!*word || *word == '#' || *word == '=')
+        return false;
+    for (; *word; word++)
+        if ((unsigned char)*word <= ' ' || strchr("\"'\\", *word))
+            return false;
+    return true;
+}
+
 /* In quotes where it would not be read again as this one word; sshd -T never has any. */
 static void print_word(FILE *out, const char *word) {
-    bool plain = *word && !strpbrk(word, " \t\"'\\") && *word != '#';
-    if (plain) {
+    if (is_plain(word)) {
         fprintf(out, " %s", word);
         return;
     }
@@ -118,13 +128,21 @@ static void print_timeouts(const struct server_options *options, FILE *out) {
     print_number(out, "clientaliveinterval", options->client_alive_interval_s);
     print_number(out, "clientalivecountmax", options->client_alive_count_max);
     fputs(options->channel_timeouts_count ? "channeltimeout" : "channeltimeout none", out);
-    for (uint32_t i = 0; i < options->channel_timeouts_count; i++)
-        fprintf(out, " %s=%u", options->channel_timeouts[i].type, options->channel_timeouts[i].seconds);
+    for (uint32_t i = 0; i < options->channel_timeouts_count; i++) {
+        char *text = text_format("%s=%u", options->channel_timeouts[i].type, options->channel_timeouts[i].seconds);
+        print_word(out, text);
+        free(text);
+    }
     fputc('\n', out);
     if (options->unused_connection_timeout_s)
         print_number(out, "unusedconnectiontimeout", options->unused_connection_timeout_s);
     else
         print_text(out, "unusedconnectiontimeout", "none");
+}
+
+/* It is read as it stands, so quotes would be part of it; only a '=' at its start needs one before it. */
+static void print_addendum(FILE *out, const char *addendum) {
+    fprintf(out, "versionaddendum %s%s\n", *addendum == '=' ? "= " : "", addendum);
 }
 
 /* The defaults are those that a list with a prefix is relative to. */
@@ -137,7 +155,7 @@ static void print_wire(const struct server_options *options, FILE *out) {
     print_text(out, "pubkeyacceptedalgorithms", public_keys ? public_keys : algorithms_host_keys);
     fprintf(out, "rekeylimit %llu %u\n", (unsigned long long)options->rekey_limit_bytes, options->rekey_limit_s);
     print_flag(out, "tcpkeepalive", options->tcp_keepalive);
-    print_text(out, "versionaddendum", options->version_addendum ? options->version_addendum : "none");
+    print_addendum(out, options->version_addendum ? options->version_addendum : "none");
 }
 
 static const char *facility_text(int facility) {
