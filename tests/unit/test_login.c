@@ -304,7 +304,7 @@ Test(login, key_options_are_handed_over) {
 
 Test(login, options_are_those_of_the_user) {
     struct login_result result;
-    static const char config[] = "MaxSessions 1\nDenyUsers miller\nMatch User miller\nMaxSessions 2";
+    static const char config[] = "MaxSessions 1\nDenyUsers miller\nMatch User miller*\nMaxSessions 2";
     cr_assert(ask(config, "miller", NULL, &result));
     cr_assert_eq(result.options->max_sessions, 2, "refused, and with options for what follows");
     login_result_deinit(&result);
