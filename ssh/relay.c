@@ -1,3 +1,4 @@
+/* A little long: the two sides answer each other callback for callback, which is read best in one place. */
 #include "ssh/relay.h"
 #include "engine/check.h"
 #include "engine/limits.h"
