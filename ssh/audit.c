@@ -96,7 +96,7 @@ static void text_write(struct text_line *line, const struct audit *audit) {
     text_field(line, "connection ", audit->connection != 0 ? number : NULL, "");
     text_user(line, audit->user);
     text_field(line, "key ", audit->key, "");
-    text_endpoint(line, "from ", audit->source, true);
+    text_field(line, "from ", audit->source, "");
     text_forward(line, audit);
     text_field(line, "[", audit->detail, "]");
     if (audit->counted)

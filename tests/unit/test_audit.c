@@ -72,6 +72,8 @@ Test(audit, what_is_missing_is_left_out) {
     audit.counted = true;
     is_text(&audit, "listening: forwarded-tcpip origin 198.51.100.3 port 1025 to 127.0.0.1 port 0 (127.0.0.1 port "
                     "39999): 0 bytes out, 0 back, 0.000 s");
+    is_text(&(struct audit){.event = "connection opened", .source = "standard input"},
+            "connection opened: from standard input");
     is_text(&(struct audit){.event = "forward opened", .forward = "direct-streamlocal@openssh.com", .requested = "/a"},
             "forward opened: direct-streamlocal@openssh.com to /a");
 }
