@@ -14,6 +14,8 @@
 
 #define KEY_FILE_BYTES 65536u /* RSA of 16384 bits takes a fifth of it */
 #define BLOB_BYTES 4096u
+static const char not_served[] = "a key of this type is not served; passed over";
+
 /* ── the file ── */
 
 static int file_fail(const char *path, const char *why) {
@@ -74,6 +76,35 @@ static void secret_pages_free(char *text) {
     (void)munmap(text, KEY_FILE_BYTES);
 }
 
+/* OpenSSH's own format (PROTOCOL.key) has the cipher and the public key in the clear. Why libssh did not take it;
+ * *other: a type of key that is not served, which is no error. */
+static const char *import_failure(const char *text, bool *other) {
+    static const char begin[] = "-----BEGIN OPENSSH PRIVATE KEY-----", magic[] = "openssh-key-v1";
+    char base64[512];
+    uint8_t bytes[sizeof base64 / 4 * 3];
+    size_t len = 0;
+    struct reader reader;
+    *other = strstr(text, "-----BEGIN DSA PRIVATE KEY-----") != NULL;
+    const char *at = strstr(text, begin);
+    if (!at)
+        return "not a private key, or one with a passphrase";
+    for (at += strlen(begin); *at && *at != '-' && len < sizeof base64; at++)
+        if (*at != '\n' && *at != '\r')
+            base64[len++] = *at;
+    int decoded = base64_decode(bytes, sizeof bytes, base64, len & ~(size_t)3);
+    if (decoded < (int)sizeof magic || memcmp(bytes, magic, sizeof magic) != 0)
+        return "not a private key";
+    reader_init(&reader, bytes + sizeof magic, (uint32_t)decoded - sizeof magic);
+    bool encrypted = !bytes_equal(reader_string(&reader), "none");
+    (void)reader_string(&reader); /* how the passphrase is stretched, */
+    (void)reader_string(&reader); /* and with what */
+    (void)reader_u32(&reader);    /* keys */
+    (void)reader_u32(&reader);    /* bytes of the first, which may go on behind what was decoded */
+    struct bytes type = reader_string(&reader);
+    *other = reader_ok(&reader) && !userauth_is_key_type(type);
+    return encrypted ? "it has a passphrase" : "not a private key that libssh takes";
+}
+
 static ssh_key key_import(const char *text) {
     ssh_key key = NULL;
     provider_enter(NULL);
@@ -83,6 +114,16 @@ static ssh_key key_import(const char *text) {
     return r == SSH_OK ? key : NULL;
 }
 
+static int import_fail(const char *path, const char *text) {
+    bool other;
+    const char *why = import_failure(text, &other);
+    if (!other)
+        return file_fail(path, why);
+    log_info("HostKey %s: %s", path, not_served);
+    return 0;
+}
+
+/* *key NULL: of a type that is not served, reported. */
 static int key_read(const char *path, ssh_key *key) {
     int fd;
     *key = NULL;
@@ -93,7 +134,7 @@ static int key_read(const char *path, ssh_key *key) {
     if (!err)
         *key = key_import(text);
     if (!err && !*key)
-        err = file_fail(path, "not a private key, or one with a passphrase");
+        err = import_fail(path, text);
     if (text)
         secret_pages_free(text);
     if (fd >= 0)
@@ -151,7 +192,7 @@ static int keys_add(struct server_keys *keys, const struct server_options *optio
     int slot = slot_of(key);
     const char *why = NULL;
     if (slot == SLOTS)
-        why = "a key of this type is not served; passed over";
+        why = not_served;
     else if (keys->slots[slot].key)
         why = "there is a host key of this type already; passed over";
     else if (slot == SLOT_RSA && key_rsa_bits(key) < options->required_rsa_bits)

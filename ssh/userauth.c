@@ -29,6 +29,13 @@ static size_t algorithm_find(struct bytes name) {
     return i;
 }
 
+bool userauth_is_key_type(struct bytes type) {
+    for (size_t i = 0; i < ALGORITHMS_COUNT; i++)
+        if (bytes_equal(type, algorithms[i].key_type))
+            return true;
+    return false;
+}
+
 static bool algorithm_accepted(const char *accepted, size_t i) {
     if (i == ALGORITHMS_COUNT)
         return false;

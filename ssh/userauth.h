@@ -22,6 +22,8 @@ struct userauth_request {
 /* payload: from the message number on. ERR_PROTOCOL: malformed. */
 MUST_USE int userauth_parse(const uint8_t *payload, uint32_t len, struct userauth_request *request);
 
+/* A type of public key that is served ("ssh-rsa" …). */
+bool userauth_is_key_type(struct bytes type);
 /* Of an "ssh-rsa" public key; 0: it is none. */
 uint32_t userauth_rsa_bits(struct bytes blob);
 
