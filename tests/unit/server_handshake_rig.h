@@ -1,11 +1,13 @@
 #pragma once
 /* For tests of the server's handshake: a folder with keys and a configuration, a shard that the test turns, a listener
  * on it, and either the real `ssh` as a child or whatever the test connects itself. */
+#include "engine/limits.h"
 #include "engine/offload.h"
 #include "engine_rig.h"
 #include "ssh/provider.h"
 #include "ssh/server_handshake.h"
 #include <dirent.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -187,6 +189,7 @@ static inline int place_connect(const struct place *place) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     cr_assert_eq(connect(fd, (const struct sockaddr *)&place->address, sizeof place->address), 0);
     cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    cr_assert_eq(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
     return fd;
 }
 
