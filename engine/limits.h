@@ -78,16 +78,17 @@
 #define LIMIT_KEXINIT_WAIT_NS UINT64_C(300000000) /* a client that says no KEXINIT after its version waits for ours */
 #define LIMIT_BANNER_BYTES 16384u
 #define LIMIT_USER_NAME_BYTES 255u
-#define LIMIT_KEY_BLOB_BYTES 8192u /* a client's public key: RSA of 16384 bits takes a quarter of it */
+#define LIMIT_KEY_BLOB_BYTES 8192u       /* a client's public key: RSA of 16384 bits takes a quarter of it */
 #define LIMIT_USER_GROUPS 65536u         /* NGROUPS_MAX */
 #define LIMIT_NSS_ENTRY_BYTES (4u << 20) /* one user or group with all its members */
 
 /* Plain relays. */
 #define LIMIT_SPLICE_PIPES_PER_SHARD 1024u
-#define LIMIT_SPLICE_PIPES_SPARE 8u            /* stay open unused */
-#define LIMIT_SPLICE_PIPES_LARGE 8u            /* enlarged, per shard */
-#define LIMIT_SPLICE_PIPE_BYTES (1u << 20)   /* to this */
-#define LIMIT_SPLICE_COPY_BYTES 65536u         /* copied at once without a pipe; and less makes no useful pipe */
-#define LIMIT_SPLICE_AGAIN_BYTES 65536         /* who got so much at once may find more at once */
-#define LIMIT_SPLICE_TURN_BYTES (1 << 20)      /* one direction's in one turn */
-#define LIMIT_SPLICE_STALL_NS UINT64_C(200000000) /* so long, to twice as long, before a stalled relay's source is watched */
+#define LIMIT_SPLICE_PIPES_SPARE 8u        /* stay open unused */
+#define LIMIT_SPLICE_PIPES_LARGE 8u        /* enlarged, per shard */
+#define LIMIT_SPLICE_PIPE_BYTES (1u << 20) /* to this */
+#define LIMIT_SPLICE_COPY_BYTES 65536u     /* copied at once without a pipe; and less makes no useful pipe */
+#define LIMIT_SPLICE_AGAIN_BYTES 65536     /* who got so much at once may find more at once */
+#define LIMIT_SPLICE_TURN_BYTES (1 << 20)  /* one direction's in one turn */
+#define LIMIT_SPLICE_STALL_NS                                                                                          \
+    UINT64_C(200000000) /* so long, to twice as long, before a stalled relay's source is watched */
