@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libssh/callbacks.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -167,15 +167,8 @@ static const struct speaker_ops speaker_ops = {
 
 static int pair_create(struct libssh_speaker *speaker) {
     int bytes = PAIR_BYTES;
-    struct stat stat;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, speaker->pair))
         return ERR_SYSTEM;
-    if (fstat(speaker->pair[0], &stat)) {
-        close(speaker->pair[0]);
-        speaker->pair[0] = -1;
-        return ERR_SYSTEM;
-    }
-    speaker->pair_inode = stat.st_ino;
     if (speaker->pair[0] > FD_MAX)
         return ERR_LIMIT;
     for (int i = 0; i < 2; i++) {
@@ -241,11 +234,12 @@ void libssh_speaker_disconnect(struct libssh_speaker *speaker) {
         log_debug("libssh: keys were handed over while disconnecting");
 }
 
-/* Some versions close the descriptor they were given and some do not. By now its number may be another file's. */
+/* Some versions close the descriptor they were given and some do not. By now its number may be another file's, which
+ * some other thread has opened: the other end of the pair tells. */
 static void pair_close(struct libssh_speaker *speaker) {
-    struct stat stat;
-    if (speaker->pair[0] >= 0 && !fstat(speaker->pair[0], &stat) && S_ISSOCK(stat.st_mode) &&
-        stat.st_ino == speaker->pair_inode)
+    struct pollfd end = {.fd = speaker->pair[1]};
+    bool closed = poll(&end, 1, 0) == 1 && (end.revents & POLLHUP) != 0;
+    if (speaker->pair[0] >= 0 && !closed)
         close(speaker->pair[0]);
     if (speaker->pair[1] >= 0)
         close(speaker->pair[1]);

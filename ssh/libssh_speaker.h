@@ -4,14 +4,12 @@
  * Every libssh call runs between speaker_enter and speaker_leave, which name the wire that gets the keys. */
 #include "ssh/transport.h"
 #include <libssh/libssh.h>
-#include <sys/types.h>
 
 struct libssh_speaker {
     struct speaker base; /* first: a struct speaker * is one of these */
     ssh_session ssh;
     ssh_event event;
-    int pair[2];      /* [0] libssh's, [1] ours; both non-blocking */
-    ino_t pair_inode; /* of [0], which some libssh versions close and some leave to us */
+    int pair[2]; /* [0] libssh's, [1] ours; both non-blocking */
     struct wire *wire;
     bool adopted;  /* libssh has taken its end */
     bool restless; /* fed or used since it was last pumped */
