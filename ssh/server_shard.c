@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include "ssh/server_internal.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -111,6 +112,8 @@ static void print(void *arg, int64_t value) {
     struct server_shard *on = arg;
     (void)value;
     log_info("shard %u: %u connections, %u relays", on->shard->index, on->connections_count, on->relays_count);
+    if (on->shard->index == 0)
+        log_info("not admitted so far: %" PRIu64, ((struct server_main *)on->server)->refused);
     list_for_each (node, &on->connections)
         server_connection_print(list_entry(node, struct server_connection, node));
     plain_relay_print_all(on);
