@@ -324,15 +324,17 @@ RIG_TEST(server_hostile, a_client_that_waits_gets_in) {
 
 /* ---- those who leave, and those who garble ---- */
 
+#define MOMENTS 24u
 RIG_TEST(server_hostile, leaves_at_any_moment) {
     struct place place;
     make(&place, backend, "");
     size_t memory = 0;
-    for (unsigned turns = 0; turns < 24; turns++) {
+    /* Twice, since libraries keep what they look up the first time. */
+    for (unsigned turns = 0; turns < 2 * MOMENTS; turns++) {
         struct guest guest;
         struct client client;
         client_make(&client, &place, &guest, GCM);
-        for (unsigned i = 0; i < turns; i++) {
+        for (unsigned i = 0; i < turns % MOMENTS; i++) {
             (void)client_libssh(&client, client_call_connect, NULL);
             client_turn(&client);
         }
@@ -345,10 +347,10 @@ RIG_TEST(server_hostile, leaves_at_any_moment) {
         cr_assert(guest.err == ERR_CLOSED || guest.err == ERR_RESET, "%d %s", guest.err, guest.reason);
         client_end(&client);
         guest_end(&guest);
-        if (turns == 3)
+        if (turns == MOMENTS - 1)
             memory = memory_used();
     }
-    cr_assert_leq(memory_used(), memory + 65536);
+    cr_assert_leq(memory_used(), memory + 16384);
     place_remove(&place);
 }
 
