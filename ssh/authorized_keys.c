@@ -30,7 +30,7 @@ void authorized_key_deinit(struct authorized_key *key) {
 struct parsing {
     const char *at;
     struct key_options *options;
-    bool command, authority, principals, verify_required, touch_waived;
+    bool command, authority, principals;
     const char *why;
 };
 
@@ -64,13 +64,13 @@ static int authority_set(struct parsing *line, const char *value, bool on) {
 
 static int touch_set(struct parsing *line, const char *value, bool on) {
     (void)value;
-    line->touch_waived = !on;
+    line->options->touch_waived = !on;
     return 0;
 }
 
 static int verify_set(struct parsing *line, const char *value, bool on) {
     (void)value;
-    line->verify_required = on;
+    line->options->verify_required = on;
     return 0;
 }
 
@@ -354,8 +354,6 @@ static int unsupported(struct parsing *line, const char *why) {
     return ERR_UNSUPPORTED;
 }
 
-/* libssh verifies the signature of a security key and tells nobody what the token attests, so a touch or a PIN that is
- * required cannot be checked. */
 static int served_check(struct parsing *line, const struct authorized_key *key) {
     if (line->authority)
         return unsupported(line, "certificate authorities are not supported");
@@ -365,10 +363,6 @@ static int served_check(struct parsing *line, const struct authorized_key *key) 
         return unsupported(line, "certificates are not supported");
     if (strcmp(key->type, "ssh-dss") == 0)
         return unsupported(line, "ssh-dss keys are not supported");
-    if (line->verify_required)
-        return unsupported(line, "verify-required cannot be checked");
-    if (strncmp(key->type, "sk-", 3) == 0 && !line->touch_waived)
-        return unsupported(line, "a security key's touch cannot be checked (no-touch-required is not given)");
     return 0;
 }
 

@@ -14,6 +14,8 @@ struct key_options {
     struct permission_list permit_open, permit_listen;
     char *from;          /* pattern list over addresses; NULL: anywhere */
     int64_t expiry_time; /* seconds since 1970; INT64_MAX: none */
+    /* of a security key's signatures: need not have been touched; must have seen a PIN or the like */
+    bool touch_waived, verify_required;
 };
 void key_options_init(struct key_options *options);
 void key_options_deinit(struct key_options *options);

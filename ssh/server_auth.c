@@ -118,8 +118,12 @@ static const char *key_objection(const struct server_handshake *h) {
         return login->reason[0] ? login->reason : "not allowed";
     if (!userauth_accepts(login->options->pubkey_accepted_algorithms, request))
         return "the signature algorithm is not in PubkeyAcceptedAlgorithms";
-    if (request->has_signature && !request->user_present)
+    if (!request->has_signature || !request->security_key)
+        return NULL;
+    if (!request->user_present && !login->key.touch_waived)
         return "the security key was not touched";
+    if (!request->user_verified && login->key.verify_required)
+        return "the security key did not verify its user";
     return NULL;
 }
 

@@ -3,7 +3,9 @@
 #include "ssh/text.h"
 #include <string.h>
 
-#define SK_USER_PRESENT 0x01 /* PROTOCOL.u2f of OpenSSH */
+/* PROTOCOL.u2f of OpenSSH */
+#define SK_USER_PRESENT 0x01
+#define SK_USER_VERIFIED 0x04
 
 /* Certificates are not served: nobody here would check who signed them. */
 static const struct {
@@ -110,9 +112,12 @@ static void parse_signature(struct userauth_request *request, struct bytes signa
     reader_init(&reader, signature.at, signature.len);
     request->signature_algorithm = reader_string(&reader);
     (void)reader_string(&reader); /* the signature proper */
-    request->user_present = true;
-    if (request->key_type && strncmp(request->key_type, "sk-", 3) == 0)
-        request->user_present = (reader_u8(&reader) & SK_USER_PRESENT) && reader_ok(&reader);
+    if (!request->key_type || strncmp(request->key_type, "sk-", 3) != 0)
+        return;
+    uint8_t flags = reader_u8(&reader);
+    request->security_key = true;
+    request->user_present = flags & SK_USER_PRESENT;
+    request->user_verified = flags & SK_USER_VERIFIED;
 }
 
 static void parse_publickey(struct reader *reader, struct userauth_request *request, bool hostbound) {

@@ -17,7 +17,8 @@ struct userauth_request {
     const char *key_type;             /* "ssh-rsa", static; NULL: a key or algorithm that is not served */
     uint32_t rsa_bits;                /* 0: not RSA */
     struct bytes signature_algorithm; /* what the signature itself says it is */
-    bool user_present;                /* the signature is of no security key, or of one that was touched */
+    bool security_key;                /* and what its signature attests: */
+    bool user_present, user_verified;
 };
 /* payload: from the message number on. ERR_PROTOCOL: malformed. */
 MUST_USE int userauth_parse(const uint8_t *payload, uint32_t len, struct userauth_request *request);

@@ -323,6 +323,60 @@ RIG_TEST(server_auth, bad_keys_and_signatures) {
     world_remove(&w);
 }
 
+/* ---- security keys ---- */
+
+#define SK "sk-ssh-ed25519@openssh.com"
+
+/* A key that nobody has, with these options in authorized_keys. */
+static void authorize_sk(struct world *w, const char *options) {
+    char text[1024], base64[512];
+    struct writer writer;
+    writer_init(&writer, w->blob, sizeof w->blob);
+    writer_text(&writer, SK);
+    writer_string(&writer, "0123456789abcdef0123456789abcdef", 32);
+    writer_text(&writer, "ssh:");
+    w->blob_len = writer_len(&writer);
+    base64_encode(base64, w->blob, w->blob_len);
+    snprintf(text, sizeof text, "%s" SK " %s\n", options, base64);
+    file_put(&w->place, "authorized_keys", text);
+}
+
+/* What becomes of a signature that attests `flags`, and is none. */
+static void sk_case(enum io_backend backend, const char *options, uint8_t flags, const char *reason) {
+    uint8_t rest[1024], inner[256], signature[64] = {1};
+    struct writer writer, in;
+    struct world w;
+    world_make(&w, backend, "", GCM);
+    authorize_sk(&w, options);
+    accept_service(&w);
+    say_query(&w, SK);
+    cr_assert_eq(client_answer(&w.client), MSG_USERAUTH_PK_OK);
+    writer_init(&in, inner, sizeof inner);
+    writer_text(&in, SK);
+    writer_string(&in, signature, sizeof signature);
+    writer_u8(&in, flags);
+    writer_u32(&in, 7);
+    writer_init(&writer, rest, sizeof rest);
+    writer_bool(&writer, true);
+    writer_text(&writer, SK);
+    writer_string(&writer, w.blob, w.blob_len);
+    writer_string(&writer, inner, writer_len(&in));
+    client_say_request(&w.client, "somebody", "ssh-connection", "publickey", rest, writer_len(&writer));
+    cr_assert_eq(client_answer(&w.client), MSG_USERAUTH_FAILURE);
+    cr_assert(strstr(file_get(&w.place, "log"), reason), "%s", file_get(&w.place, "log"));
+    world_remove(&w);
+}
+
+RIG_TEST(server_auth, security_keys) {
+    static const char untouched[] = "the security key was not touched", bad[] = "bad signature";
+    sk_case(backend, "", 0, untouched);
+    sk_case(backend, "", 4, untouched);
+    sk_case(backend, "", 1, bad);
+    sk_case(backend, "no-touch-required ", 0, bad);
+    sk_case(backend, "verify-required ", 1, "the security key did not verify its user");
+    sk_case(backend, "verify-required ", 5, bad);
+}
+
 /* ---- success ---- */
 
 static int call_publickey(ssh_session ssh, void *key) {

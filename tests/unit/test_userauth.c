@@ -82,7 +82,7 @@ Test(userauth, reads) {
     cr_assert_eq(userauth_parse(payload, make(payload, sizeof payload, &parts), &request), 0);
     cr_assert(bytes_equal(request.user, "me") && bytes_equal(request.service, "ssh-connection"));
     cr_assert(bytes_equal(request.method_name, "publickey") && request.method == USERAUTH_PUBLICKEY);
-    cr_assert(request.has_signature && request.user_present && request.rsa_bits == 0);
+    cr_assert(request.has_signature && !request.security_key && request.rsa_bits == 0);
     cr_assert_str_eq(request.key_type, "ssh-ed25519");
     cr_assert(bytes_equal(request.algorithm, "ssh-ed25519") && bytes_equal(request.signature_algorithm, "ssh-ed25519"));
     cr_assert_eq(request.blob.len, 4 + 11 + 4 + 3);
@@ -225,18 +225,24 @@ Test(userauth, algorithms_for_the_client) {
     cr_assert_eq(userauth_algorithms("ssh-dss", out), ERR_CONFIG);
 }
 
-static bool present(const char *type, int flags) {
+enum { PRESENT = 1, VERIFIED = 2, NO_SECURITY_KEY = 4 };
+static int attested(const char *type, int flags) {
     uint8_t payload[4096];
     struct userauth_request request;
     struct parts parts = usual;
     parts.algorithm = parts.blob_type = parts.signature_type = type;
     parts.flags = flags;
     cr_assert_eq(userauth_parse(payload, make(payload, sizeof payload, &parts), &request), 0);
-    return request.user_present;
+    return request.security_key ? request.user_present * PRESENT + request.user_verified * VERIFIED : NO_SECURITY_KEY;
 }
 
-Test(userauth, security_keys_are_touched) {
+Test(userauth, what_security_keys_attest) {
     const char *sk = "sk-ssh-ed25519@openssh.com";
-    cr_assert(present(sk, 1) && present(sk, 5) && !present(sk, 0) && !present(sk, 4) && !present(sk, -1));
-    cr_assert(present("ssh-ed25519", -1));
+    cr_assert_eq(attested(sk, 1), PRESENT);
+    cr_assert_eq(attested(sk, 5), PRESENT + VERIFIED);
+    cr_assert_eq(attested(sk, 4), VERIFIED);
+    cr_assert_eq(attested(sk, 0xfa), 0);
+    cr_assert_eq(attested(sk, -1), 0, "nothing is attested where the flags are missing");
+    cr_assert_eq(attested("ssh-ed25519", -1), NO_SECURITY_KEY);
+    cr_assert_eq(attested("ssh-ed25519", 5), NO_SECURITY_KEY);
 }
