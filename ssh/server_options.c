@@ -47,7 +47,7 @@ struct server_options *server_options_create(void) {
         .per_source_bits4 = 32,
         .per_source_bits6 = 128,
         .syslog_facility = LOG_AUTH,
-        .pid_file = text_copy("/run/leatd.pid"),
+        .pid_file = text_copy(SERVER_PID_FILE),
         .io_backend = IO_BACKEND_AUTO,
         .memory_limit = LIMIT_WINDOW_BUDGET_BYTES,
         .drain_timeout_s = 10,

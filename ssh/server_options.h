@@ -14,11 +14,12 @@
 #include <sys/types.h>
 
 enum { FORWARDING_LOCAL = 1, FORWARDING_REMOTE = 2, FORWARDING_ALL = 3 }; /* bits of Allow…Forwarding */
+#define SERVER_PID_FILE "/run/leatd.pid"                                  /* the default */
 enum server_gateway { SERVER_GATEWAY_NO, SERVER_GATEWAY_YES, SERVER_GATEWAY_CLIENT_SPECIFIED };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
 struct channel_timeout {
-    char *type; /* pattern over channel types, "global" included */
+    char *type;       /* pattern over channel types, "global" included */
     uint32_t seconds; /* 0: none */
 };
 struct listen_address { /* ListenAddress with Port, or Relay's left side; resolved when bound */
@@ -61,7 +62,7 @@ struct server_options {
     uint32_t rekey_limit_s;
     bool tcp_keepalive;
     char *version_addendum; /* NULL: none */
-    uint32_t max_window; /* 0: by peer */
+    uint32_t max_window;    /* 0: by peer */
     enum log_level log_level;
     /* the program */
     struct listen_address *listen;

@@ -123,6 +123,12 @@ static int allocate(struct server_main *main) {
     return err == 0 ? mailbox_create(LIMIT_MAILBOX_MESSAGES, &main->news) : err;
 }
 
+/* The default one is in a directory of root's: others have one where they name it. */
+static const char *pid_file(const struct server_options *options) {
+    bool is_default = options->pid_file != NULL && strcmp(options->pid_file, SERVER_PID_FILE) == 0;
+    return is_default && geteuid() != 0 ? NULL : options->pid_file;
+}
+
 /* Binds, writes the PidFile, and is root no longer. */
 static int use_privileges(struct server_main *main) {
     const struct server_options *options = main->generation->options;
@@ -133,7 +139,7 @@ static int use_privileges(struct server_main *main) {
     if (!main->inetd) {
         err = server_listen_plan(main, options, true);
         if (err == 0)
-            server_pid_write(&main->pid, options->pid_file, account.root ? geteuid() : account.uid,
+            server_pid_write(&main->pid, pid_file(options), account.root ? geteuid() : account.uid,
                              account.root ? getegid() : account.gid);
     }
     if (err == 0)
