@@ -44,7 +44,7 @@ struct server_handshake {
     void *owner;
     /* private */
     struct server_handshake_options options;
-    struct server_handshake_work *work; /* buffers, libssh's pending message: gone once done */
+    struct server_handshake_work *work; /* buffers, the request under work: gone once done */
     struct io_op recv, send;
     struct iovec recv_iov, send_iov;
     struct timer grace;
