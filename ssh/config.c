@@ -32,7 +32,7 @@ void config_deinit(struct config *config) {
 }
 
 char *config_place(const struct place *place) {
-    return place->line ? text_format("%s line %u", place->file, place->line) : text_copy(place->file);
+    return place->line ? text_format("%s:%u", place->file, place->line) : text_copy(place->file);
 }
 
 int config_error(const struct place *place, const char *keyword, const char *format, ...) {

@@ -203,5 +203,5 @@ Test(start, exit_on_forward_failure_of_the_configuration_file) {
 Test(start, error_in_the_configuration_file) {
     world_server(&world, "");
     const char *config = config_with("  LocalForward nonsense");
-    expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), world_format("%s line 6: ", config));
+    expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), world_format("%s:6: ", config));
 }

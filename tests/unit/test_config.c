@@ -163,11 +163,11 @@ Test(config, includes) {
     read_with("", "work");
     cr_assert_eq(OPTIONS->port, 3, "relative to the including file's directory");
     fixture_file(&fixture, "etc/ssh_config", "Include ~/part\n");
-    fixture_read_badly(&fixture, "work", "@/etc/ssh_config line 1: Include: '~/part': ~ has no meaning");
+    fixture_read_badly(&fixture, "work", "@/etc/ssh_config:1: Include: '~/part': ~ has no meaning");
 }
 
 Test(config, include_depth_is_bounded) {
-    refuse_with("Include config\n", "@/.ssh/config line 1: Include: more than 16 levels deep");
+    refuse_with("Include config\n", "@/.ssh/config:1: Include: more than 16 levels deep");
     for (unsigned i = 1; i <= LIMIT_CONFIG_INCLUDE_DEPTH; i++) {
         char *name = text_format(".ssh/level%u", i), *text = text_format("Include level%u\nPort %u\n", i + 1, i);
         fixture_file(&fixture, name, i < LIMIT_CONFIG_INCLUDE_DEPTH ? text : "Port 16\n");
@@ -180,7 +180,7 @@ Test(config, include_depth_is_bounded) {
 
 Test(config, an_error_in_an_included_file_names_that_file) {
     fixture_file(&fixture, ".ssh/part", "\n# nothing\nPort x\n");
-    refuse_with("User a\nInclude part\n", "@/.ssh/part line 3: Port: bad port: 'x'");
+    refuse_with("User a\nInclude part\n", "@/.ssh/part:3: Port: bad port: 'x'");
 }
 
 Test(config, tokens_in_paths) {
@@ -234,8 +234,8 @@ Test(config, quoting_and_separators) {
 
 Test(config, errors_name_file_and_line) {
     static const char *const wrong[][2] = {
-        {"\nFoo bar\n", "@/.ssh/config line 2: Foo: unknown keyword"},
-        {"Port\n", "@/.ssh/config line 1: Port: no argument given"},
+        {"\nFoo bar\n", "@/.ssh/config:2: Foo: unknown keyword"},
+        {"Port\n", "@/.ssh/config:1: Port: no argument given"},
         {"Port # 5\n", "line 1: Port: no argument given"},
         {"User \"\"\n", "line 1: User: must not be empty"},
         {"User a b\n", "line 1: User: more than one argument, from: 'a'"},
@@ -472,7 +472,7 @@ Test(config, every_keyword_is_known) {
 
 Test(config, notes_come_once_even_when_files_are_read_twice) {
     read_with("ControlMaster auto\nMatch final all\nPort 1\n", "-v|work");
-    char *first = strstr(fixture.log, "config line 1: ControlMaster: has no effect on leat");
+    char *first = strstr(fixture.log, "config:1: ControlMaster: has no effect on leat");
     cr_assert(first, "%s", fixture.log);
     cr_assert_null(strstr(strchr(first, '\n'), "ControlMaster"));
     read_with("ControlMaster auto\nLogLevel VERBOSE\n", "work");

@@ -191,11 +191,11 @@ struct wrong {
     const char *text, *report; /* part of the log's line */
 };
 static const struct wrong wrongs[] = {
-    {"Foo bar", "file line 1: Foo: unknown directive"},
-    {"Port 1\n\n# c\nFoo", "file line 4: Foo: unknown directive"},
-    {"Port", "file line 1: Port: no argument given"},
-    {"Port # 22", "file line 1: Port: no argument given"},
-    {"Port 22 23", "file line 1: Port: more than one argument"},
+    {"Foo bar", "file:1: Foo: unknown directive"},
+    {"Port 1\n\n# c\nFoo", "file:4: Foo: unknown directive"},
+    {"Port", "file:1: Port: no argument given"},
+    {"Port # 22", "file:1: Port: no argument given"},
+    {"Port 22 23", "file:1: Port: more than one argument"},
     {"Port 0", "bad port: '0'"},
     {"Port 65536", "bad port"},
     {"Port==22", "bad port: '=22'"},
@@ -341,13 +341,13 @@ Test(server_config, what_does_nothing_is_one_warning) {
 Test(server_config, hostile_bytes) {
     struct server_config *config;
     cr_assert_eq(server_fixture_read_bytes("Port 22\nPo\0rt 23\n", 17, &config), ERR_CONFIG);
-    cr_assert(strstr(server_fixture_log, "file line 2: line: a NUL byte"));
+    cr_assert(strstr(server_fixture_log, "file:2: line: a NUL byte"));
     size_t len = LIMIT_CONFIG_LINE_BYTES + 2;
     char *huge = malloc(len);
     memset(huge, 'x', len);
     huge[len - 1] = '\n';
     cr_assert_eq(server_fixture_read_bytes(huge, len, &config), ERR_CONFIG);
-    cr_assert(strstr(server_fixture_log, "file line 1: line: longer than"));
+    cr_assert(strstr(server_fixture_log, "file:1: line: longer than"));
     free(huge);
     cr_assert_eq(server_fixture_read_bytes("\377\376\200 \n", 5, &config), ERR_CONFIG);
 }

@@ -83,15 +83,15 @@ Test(server_config_files, within_a_block_they_are_for_that_block) {
 Test(server_config_files, not_even_all_leaves_the_block_around) {
     server_fixture_file(&files, "main", "Match user bob\nInclude part\n");
     server_fixture_file(&files, "part", "Match all\nPort 5\n");
-    expect_error("", "@/part line 2: Port: is not allowed within a Match block");
+    expect_error("", "@/part:2: Port: is not allowed within a Match block");
 }
 
 Test(server_config_files, errors_are_where_they_are) {
     server_fixture_file(&files, "main", "MaxSessions x\nInclude part\nFoo\n");
     server_fixture_file(&files, "part", "\nBar\n");
-    expect_error("", "main line 1: MaxSessions: bad number");
-    expect_error("", "@/part line 2: Bar: unknown directive");
-    expect_error("", "main line 3: Foo: unknown directive");
+    expect_error("", "main:1: MaxSessions: bad number");
+    expect_error("", "@/part:2: Bar: unknown directive");
+    expect_error("", "main:3: Foo: unknown directive");
 }
 
 Test(server_config_files, loops_end) {
@@ -110,7 +110,7 @@ Test(server_config_files, as_deep_as_the_limit) {
     }
     expect("", NULL, "maxauthtries 77");
     server_fixture_file(&files, "16", "Include 17\n");
-    expect_error("", "@/16 line 1: Include: more than 16 levels deep");
+    expect_error("", "@/16:1: Include: more than 16 levels deep");
 }
 
 Test(server_config_files, files_that_cannot_be_read) {
@@ -119,7 +119,7 @@ Test(server_config_files, files_that_cannot_be_read) {
     server_fixture_file(&files, "main", "Include d\n");
     expect_error("", "cannot read @/d: Is a directory");
     server_fixture_file(&files, "main", "Include ~/x\n");
-    expect_error("", "main line 1: Include: '~/x' is no path here");
+    expect_error("", "main:1: Include: '~/x' is no path here");
 }
 
 Test(server_config_files, statements_outweigh_the_global_section) {

@@ -141,7 +141,7 @@ Test(server_config_match, tells_whether_groups_matter) {
 }
 
 static const char *const wrongs[][2] = {
-    {"Match", "file line 1: Match: no condition given"},
+    {"Match", "file:1: Match: no condition given"},
     {"Match # user", "no condition given"},
     {"Match user", "needs an argument: 'user'"},
     {"Match user \"\"", "needs an argument"},
@@ -159,11 +159,11 @@ static const char *const wrongs[][2] = {
     {"Match localaddress ::/129", "Match: "},
     {"Match localport 0", "bad port"},
     {"Match localport 22,23", "bad port"},
-    {"Match user x\nPort 3", "file line 2: Port: is not allowed within a Match block"},
+    {"Match user x\nPort 3", "file:2: Port: is not allowed within a Match block"},
     {"Match user x\nShards 3", "Shards: is not allowed within a Match block"},
     {"Match user x\nRelay 80 h:80", "is not allowed within a Match block"},
     {"Match user x\nUsePAM yes", "is not allowed within a Match block"},
-    {"Match user x\nMaxSessions x", "file line 2: MaxSessions: bad number"},
+    {"Match user x\nMaxSessions x", "file:2: MaxSessions: bad number"},
 };
 
 Test(server_config_match, malformed) {
