@@ -53,14 +53,14 @@ static const char *find_sshd(void) {
 
 /* sshd and leatd take the first value of a directive: `more` comes first. What only one of them needs is no harm to the
  * other. */
-static const char *write_config(struct world *world, const char *more, const char *own) {
+static const char *write_config(struct world *world, const char *more, const char *own, const char *last) {
     const char *config = world_path(world, "sshd_config");
     world->server_port = free_port();
     world_write(config,
                 world_format(
                     "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_key\nAuthorizedKeysFile %s/authorized_keys\n"
-                    "StrictModes no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n%s",
-                    more, world->server_port, world->dir, world->dir, own));
+                    "StrictModes no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n%s%s\n",
+                    more, world->server_port, world->dir, world->dir, own, last));
     return config;
 }
 
@@ -74,12 +74,16 @@ void world_sshd(struct world *world, const char *more) {
     /* Where sshd drops its privileges; Debian's service makes it. It stays: another test's sshd may need it by now. */
     if (geteuid() == 0 && mkdir("/run/sshd", 0755) < 0 && errno != EEXIST)
         world_die("/run/sshd");
-    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)write_config(world, more, "UsePAM no\n"), NULL};
+    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)write_config(world, more, "UsePAM no\n", ""), NULL};
     world->server_is_leatd = false;
     start_server(world, "sshd", argv);
 }
 
 void world_leatd(struct world *world, const char *more) {
+    world_leatd_matching(world, more, "");
+}
+
+void world_leatd_matching(struct world *world, const char *more, const char *match) {
     const char *program = getenv("LEATD_BIN");
     if (program == NULL)
         world_die("LEATD_BIN is not set");
@@ -88,7 +92,7 @@ void world_leatd(struct world *world, const char *more) {
                     "-D",
                     "-e",
                     "-f",
-                    (char *)write_config(world, more, own),
+                    (char *)write_config(world, more, own, match),
                     "-o",
                     (char *)world_backend_option(),
                     NULL};

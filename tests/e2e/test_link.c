@@ -108,9 +108,12 @@ Test(link, bit_flipped) {
 
 /* ---- the server's processes; without a proxy in between ---- */
 
-/* The sshd that speaks with leat: for root the listener's child, for another user that one's child. */
+/* The process that speaks with leat: leatd itself; of sshd for root the listener's child, for another user that one's
+ * child. */
 static pid_t server_child(void) {
     pid_t child = 0, below;
+    if (world.server_is_leatd)
+        return world.server->pid;
     expect_soon((child = process_child(&world, world.server->pid, "sshd")) != 0, 5);
     cr_assert(child > 0); /* kill(0) would be our own end */
     while ((below = process_child(&world, child, "sshd")) != 0)
@@ -118,13 +121,15 @@ static pid_t server_child(void) {
     return child;
 }
 
-/* The listening sshd is nothing to a connection that stands; its own sshd is all of it. leatd is both. */
 Test(link, server_killed) {
-    if (world.server_is_leatd) {
-        process_kill(world.server, SIGKILL);
-        expect_lost("connection ");
-        return;
-    }
+    kill(server_child(), SIGKILL);
+    expect_lost("connection ");
+}
+
+/* The listening sshd is nothing to a connection that stands. */
+Test(link, listener_killed) {
+    if (world.server_is_leatd)
+        cr_skip_test("leatd is both");
     pid_t child = server_child();
     process_kill(world.server, SIGKILL);
     process_wait(world.server, 10);
@@ -149,7 +154,7 @@ Test(link, server_stopped) {
 /* One of several connections is lost: the tunnel is not what was asked for any more. */
 Test(link_of_many, one_of_three_closed) {
     world_begin(&world);
-    world_server(&world, "");
+    world_sshd(&world, ""); /* which has a process for each */
     uint16_t port = free_port();
     leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
                       world_format("%u:127.0.0.1:%u", port, world.server_port), NULL);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -246,30 +247,51 @@ static void *accept_loop(void *arg) {
     }
 }
 
-static struct addrinfo *numeric(const char *host, uint16_t port) {
-    char service[8];
+struct place {
+    struct sockaddr_storage addr;
+    socklen_t len;
+};
+
+/* A numeric address with a port, or the path of a Unix socket. */
+static bool find_place(const char *host, uint16_t port, struct place *place) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    char service[8];
+    if (host[0] == '/') {
+        snprintf(path.sun_path, sizeof(path.sun_path), "%s", host);
+        memcpy(&place->addr, &path, place->len = sizeof(path));
+        return strlen(host) < sizeof(path.sun_path);
+    }
     snprintf(service, sizeof(service), "%u", port);
-    return getaddrinfo(host, service, &hints, &found) == 0 ? found : NULL;
+    if (getaddrinfo(host, service, &hints, &found) != 0)
+        return false;
+    memcpy(&place->addr, found->ai_addr, place->len = found->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
+static uint16_t port_of(const struct sockaddr_storage *addr) {
+    if (addr->ss_family == AF_UNIX)
+        return 0;
+    return ntohs(addr->ss_family == AF_INET ? ((const struct sockaddr_in *)addr)->sin_port
+                                            : ((const struct sockaddr_in6 *)addr)->sin6_port);
 }
 
 struct target *target_start(const char *host, enum target_mode mode) {
     struct target *target = calloc(1, sizeof(*target));
-    struct addrinfo *addr = numeric(host, 0);
+    struct place place;
     struct sockaddr_storage bound;
     socklen_t len = sizeof(bound);
     target->mode = mode;
     pthread_mutex_init(&target->lock, NULL);
     pthread_cond_init(&target->idle, NULL);
-    target->fd = addr == NULL ? -1 : socket(addr->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (target->fd < 0 || bind(target->fd, addr->ai_addr, addr->ai_addrlen) < 0 || listen(target->fd, 4096) < 0 ||
-        getsockname(target->fd, (struct sockaddr *)&bound, &len) < 0) {
+    target->fd = find_place(host, 0, &place) ? socket(place.addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    if (target->fd < 0 || bind(target->fd, (struct sockaddr *)&place.addr, place.len) < 0 ||
+        listen(target->fd, 4096) < 0 || getsockname(target->fd, (struct sockaddr *)&bound, &len) < 0) {
         perror("target");
         abort();
     }
-    target->port = ntohs(bound.ss_family == AF_INET ? ((struct sockaddr_in *)&bound)->sin_port
-                                                    : ((struct sockaddr_in6 *)&bound)->sin6_port);
-    freeaddrinfo(addr);
+    target->port = port_of(&bound);
     pthread_create(&target->thread, NULL, accept_loop, target);
     return target;
 }
@@ -311,9 +333,9 @@ void target_stop(struct target *target) {
 /* ---- clients ---- */
 
 int connect_to(const char *host, uint16_t port) {
-    struct addrinfo *addr = numeric(host, port);
-    int one = 1, fd = addr == NULL ? -1 : socket(addr->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, addr->ai_addr, addr->ai_addrlen) < 0) {
+    struct place place;
+    int one = 1, fd = find_place(host, port, &place) ? socket(place.addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&place.addr, place.len) < 0) {
         int saved = errno;
         close(fd);
         errno = saved;
@@ -321,8 +343,6 @@ int connect_to(const char *host, uint16_t port) {
     }
     if (fd >= 0)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (addr != NULL)
-        freeaddrinfo(addr);
     return fd;
 }
 

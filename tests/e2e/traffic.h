@@ -24,7 +24,7 @@ struct traffic_result {
 struct traffic_result traffic_exchange(int fd, uint64_t send_seed, uint64_t send, uint64_t receive_seed,
                                        uint64_t receive, double stall_seconds);
 
-/* A target: listens on host ("127.0.0.1", "::1"), one thread per connection. Modes: */
+/* A target: listens on host ("127.0.0.1", "::1", or "/path" for a Unix socket), one thread per connection. Modes: */
 enum target_mode {
     TARGET_TRAFFIC, /* reads the header, does its half of the exchange */
     TARGET_ECHO,    /* sends back what comes, until EOF */
@@ -39,7 +39,7 @@ unsigned target_accepted(const struct target *target);
 unsigned target_failures(const struct target *target, char *why, size_t cap); /* of TARGET_TRAFFIC connections */
 void target_stop(struct target *target);                                      /* closes everything, joins */
 
-/* Connects, blocking; -1 with errno. */
+/* Connects, blocking; -1 with errno. host as above, here and below. */
 int connect_to(const char *host, uint16_t port);
 /* The same, again and again until it works or the deadline is over. */
 int connect_soon(const char *host, uint16_t port, double seconds);

@@ -322,30 +322,25 @@ struct process *world_leat_bare(struct world *world, ...) {
     return world_start(world, "leat", argv);
 }
 
+/* What leat and stock ssh are both told: the way to the server, whose key is known, and nothing of this machine's own.
+ */
+static unsigned client_args(const struct world *world, char **argv) {
+    char *const args[] = {"-F", "none",
+                          "-p", (char *)world_format("%u", world->server_port),
+                          "-i", (char *)world->user_key,
+                          "-o", "IdentitiesOnly=yes",
+                          "-o", "BatchMode=yes",
+                          "-o", (char *)world_format("UserKnownHostsFile=%s", world->known_hosts),
+                          "-o", "StrictHostKeyChecking=yes",
+                          "-o", "GlobalKnownHostsFile=none"};
+    memcpy(argv, args, sizeof(args));
+    return sizeof(args) / sizeof(args[0]);
+}
+
 struct process *world_leat(struct world *world, ...) {
-    char *argv[ARGS_MAX] = {(char *)leat_program(),
-                            "-o",
-                            (char *)world_backend_option(),
-                            "-F",
-                            "none",
-                            "-N",
-                            "-p",
-                            (char *)world_format("%u", world->server_port),
-                            "-i",
-                            world->user_key,
-                            "-o",
-                            "IdentitiesOnly=yes",
-                            "-o",
-                            "BatchMode=yes",
-                            "-o",
-                            (char *)world_format("UserKnownHostsFile=%s", world->known_hosts),
-                            "-o",
-                            "StrictHostKeyChecking=yes",
-                            "-o",
-                            "GlobalKnownHostsFile=none"};
-    unsigned argc = 0;
-    while (argv[argc] != NULL)
-        argc++;
+    char *argv[ARGS_MAX] = {(char *)leat_program(), "-o", (char *)world_backend_option(), "-N"};
+    unsigned argc = 4;
+    argc += client_args(world, argv + argc);
     va_list args;
     va_start(args, world);
     append_args(argv, &argc, args);
@@ -353,6 +348,17 @@ struct process *world_leat(struct world *world, ...) {
     argv[argc++] = "127.0.0.1";
     argv[argc] = NULL;
     return world_start(world, "leat", argv);
+}
+
+struct process *world_ssh(struct world *world, ...) {
+    char *argv[ARGS_MAX] = {"ssh"};
+    unsigned argc = 1;
+    argc += client_args(world, argv + argc);
+    va_list args;
+    va_start(args, world);
+    append_args(argv, &argc, args);
+    va_end(args);
+    return world_start(world, "ssh", argv);
 }
 
 /* ---- the world ---- */

@@ -51,6 +51,8 @@ void world_server(struct world *world, const char *more);
 /* One of the two whatever the suite is run against. */
 void world_sshd(struct world *world, const char *more);
 void world_leatd(struct world *world, const char *more);
+/* With Match blocks, which must stand last. */
+void world_leatd_matching(struct world *world, const char *more, const char *match);
 /* Successful logins that the server has logged. */
 unsigned world_logins(const struct world *world);
 /* dropbear with the same user key; the same fields of the world are set. */
@@ -67,6 +69,8 @@ struct process *world_adopt(struct world *world, const char *name, pid_t pid);
 struct process *world_leat(struct world *world, ...) __attribute__((sentinel));
 /* The same without the final destination and without defaults other than the backend. */
 struct process *world_leat_bare(struct world *world, ...) __attribute__((sentinel));
+/* Stock ssh with the same options; the destination is among `args`. */
+struct process *world_ssh(struct world *world, ...) __attribute__((sentinel));
 /* Runs a command to its end, returns its exit status; output to a file readable with process_log. */
 int world_run(struct world *world, const char *name, ...) __attribute__((sentinel));
 

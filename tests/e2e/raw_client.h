@@ -1,0 +1,21 @@
+#pragma once
+/* An authenticated client that says whatever the test wants: packets of the connection protocol, right or wrong, on a
+ * real connection to the world's server. Blocking. */
+#include "world.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct raw_client;
+/* Connects and authenticates as the world's user; a failure ends the test. */
+struct raw_client *raw_connect(const struct world *world);
+void raw_close(struct raw_client *client); /* the socket is closed without a word */
+
+/* One packet: its message number first. False when the server has closed. */
+bool raw_send(struct raw_client *client, const void *payload, size_t len);
+/* The next packet of that type, others passed over; its payload is valid until the next call. NULL: the server has
+ * ended the connection, or so many seconds went by. */
+const uint8_t *raw_wait(struct raw_client *client, uint8_t type, size_t *len, double seconds);
+/* The server ends the connection within so many seconds; its reason ("" without DISCONNECT), else NULL. */
+const char *raw_wait_end(struct raw_client *client, double seconds);
+int raw_fd(const struct raw_client *client);
