@@ -7,6 +7,7 @@
 #include "ssh/server.h"
 #include <stdio.h>
 #include <syslog.h>
+#include <unistd.h>
 
 static bool keep_stderr;
 
@@ -79,6 +80,8 @@ static int read_and_run(const struct server_command_line *line) {
 
 int main(int argc, char **argv) {
     struct server_command_line line;
+    /* As sshd: whoever starts a daemon from a shell does not mean to leave it the shell's files. */
+    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
     if (program_begin("leatd") != 0)
         return EXIT_FAILED;
     if (server_command_line_parse(&line, argc, argv) != 0)
