@@ -52,7 +52,7 @@ static inline void begin(enum io_backend backend) {
 
 /* Some bytes each way, then an orderly end. */
 static inline void talk_and_close(int app) {
-    char data[100];
+    char data[100] = "ten bytes.";
     far_sends_data(near_channel, data, 10);
     for (ssize_t n, got = 0; got<10; got += n> 0 ? n : 0) {
         n = recv(app, data, sizeof data, MSG_DONTWAIT);

@@ -280,7 +280,7 @@ static uint32_t compare(const char *theirs, const char *ours) {
 static const char *const for_both[] = {
     "# nothing\n",
     "Port 2200\nPort 2201\nListenAddress 127.0.0.1\nListenAddress [::1]:5\nAddressFamily any\n",
-    "AddressFamily inet\nLoginGraceTime 1h30m\nMaxAuthTries 3\nMaxSessions 0\nClientAliveInterval 2m\n"
+    "AddressFamily inet\nLoginGraceTime 1h30m\nMaxAuthTries 3\nMaxSessions 0\nClientAliveInterval 2m\n",
     "ClientAliveCountMax 0\nStrictModes no\nRequiredRSASize 3072\nStreamLocalBindMask 0117\n",
     "UnusedConnectionTimeout 5m\nPermitOpen host:80 [::1]:* *:22\nPubkeyAuthentication no\nKeepAlive no\n",
     "GatewayPorts clientspecified\nPermitListen 80 localhost:* [::]:81\nAllowTcpForwarding local\n",
