@@ -41,10 +41,10 @@ struct guest {
 };
 
 static inline const char *place_path(const struct place *place, const char *name) {
-    static char paths[8][128];
+    static char paths[8][512];
     static unsigned next;
     char *path = paths[next++ % 8];
-    snprintf(path, 128, "%s/%s", place->dir, name);
+    snprintf(path, sizeof(paths[0]), "%s/%s", place->dir, name);
     return path;
 }
 

@@ -41,13 +41,13 @@ static bool logged(const char *text) {
 
 /* ssh-keygen's word for it. */
 static bool logged_fingerprint(const char *name) {
-    char *argv[] = {"ssh-keygen", "-lf", (char *)place_path(&place, name), NULL}, text[512];
+    char *argv[] = {"ssh-keygen", "-lf", (char *)place_path(&place, name), NULL};
     cr_assert_eq(run_wait(run_start(&place, "keygen.log", argv)), 0);
-    snprintf(text, sizeof text, "%s", file_get(&place, "keygen.log"));
-    char *start = strstr(text, "SHA256:");
+    const char *start = strstr(file_get(&place, "keygen.log"), "SHA256:");
+    char fingerprint[64];
     cr_assert(start);
-    start[strcspn(start, " ")] = '\0';
-    return logged(start);
+    snprintf(fingerprint, sizeof fingerprint, "%.*s", (int)strcspn(start, " "), start);
+    return logged(fingerprint);
 }
 
 static int bind_keys(void) {
