@@ -134,6 +134,8 @@ held() {
     wait "$holder"
 }
 
+# First, before a transfer has made any of them larger.
+for peer in sshd leatd-io_uring leatd-epoll; do held "$peer"; done
 for ((round = 1; round <= rounds; round++)); do
     [ ! -t 2 ] || printf '\rround %d of %d ' "$round" "$rounds" >&2
     for direction in down up; do
@@ -144,7 +146,6 @@ for ((round = 1; round <= rounds; round++)); do
         record jumps/s "$peer" "$("$bin/jumps" "${server_port[$peer]}" "$world/user_key" "$serve_port" "$jumps_count" 16)"
     done
 done
-for peer in sshd leatd-io_uring leatd-epoll; do held "$peer"; done
 [ ! -t 2 ] || printf '\r\033[K' >&2
 
 echo "leatd beside sshd, $cipher, $rounds interleaved rounds of $((bytes / 1000000000)) GB, $jumps_count jumps: median (min–max), ratio of medians to the row's first"

@@ -114,6 +114,60 @@ Test(readme, every_command_works) {
     cr_expect_geq(commands, 5, "the README's how-to was not found");
 }
 
+/* The commands between two lines of ```, from one that begins with `first` on. */
+static const char *block_from(const char *first) {
+    const char *start = strstr(readme, world_format("\n%s", first));
+    cr_assert_not_null(start, "the README has no \"%s\"", first);
+    return world_format("%.*s", (int)(strstr(start, "```") - start), start);
+}
+
+/* leatd as the README starts it, for a test: in the foreground of a script that goes on when it listens. */
+static const char *leatd_of_script(const char *relay_port) {
+    return world_format(
+        "\nleatd -D -e -o AuthorizedKeysFile=%s/authorized_keys -o StrictModes=no -o PidFile=none %s -f "
+        "leatd_config & relay=$!\n"
+        "until ssh-keyscan -t ed25519 -p %s 127.0.0.1 2>/dev/null | grep -q .; do\n"
+        "  kill -0 $relay; sleep 0.1\ndone",
+        world.dir, geteuid() == 0 ? "-o User=root" : "", relay_port);
+}
+
+/* The relay in three commands, as one script in the world's folder: the other machines are this one, and the user is
+ * whoever runs the test. */
+Test(readme, its_relay_works) {
+    const char *config = world_path(&world, "ssh_config"), *path = world_path(&world, "relay.sh");
+    const char *relay_port = world_format("%u", free_port());
+    world_write(config, world_format("Host *\n IdentityFile %s\n IdentitiesOnly yes\n BatchMode yes\n"
+                                     " StrictHostKeyChecking accept-new\n UserKnownHostsFile %s/known\n"
+                                     "Host inside\n HostName 127.0.0.1\n Port %u\n",
+                                     world.user_key, world.dir, world.server_port));
+    const char *commands = block_from("ssh-keygen -q -t ed25519 -N '' -f relay_key");
+    commands = replaced(commands, "2222", relay_port);
+    commands = replaced(commands, "&& leatd -f leatd_config", leatd_of_script(relay_port));
+    commands = replaced(commands, "relay:2222", world_format("127.0.0.1:%s", relay_port));
+    commands = replaced(commands, "ssh -J", world_format("ssh -F %s -J", config));
+    commands = replaced(commands, " inside", " inside echo went through");
+    world_write(path, world_format("set -eu\ncd %s\nPATH=${LEATD_BIN%%/*}:$PATH\n%skill $relay\nwait $relay\n",
+                                   world.dir, commands));
+    char *argv[] = {"sh", (char *)(uintptr_t)path, NULL};
+    struct process *script = world_start(&world, "relay.sh", argv);
+    cr_expect_eq(process_wait(script, 30), 0, "%s", process_log(script));
+    cr_expect_not_null(strstr(process_log(script), "went through"), "%s", process_log(script));
+}
+
+/* What is not a command: the Relay directive. */
+Test(readme, its_directive_works) {
+    uint16_t entrance = free_port();
+    const char *directive = block_from("Relay 2022 lan-host:22");
+    directive = replaced(directive, "2022", world_format("127.0.0.1:%u", entrance));
+    directive = replaced(directive, "lan-host:22", world_format("127.0.0.1:%u", target_port(target)));
+    struct world relay = {.count = 0};
+    world_begin(&relay);
+    world_leatd(&relay, directive);
+    struct traffic_result result = traffic_through("127.0.0.1", entrance, 1, 100000, 100000);
+    cr_expect(result.ok, "%s", result.why);
+    world_end(&relay);
+}
+
 Test(readme, its_configuration_works) {
     const char *start = strstr(readme, "\nHost work\n");
     cr_assert_not_null(start);
