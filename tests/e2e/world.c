@@ -42,13 +42,16 @@ double world_deadline(double seconds) {
 }
 
 const char *world_format(const char *format, ...) {
-    static char buffers[64][512];
+    static char buffers[64][4096];
     static unsigned next;
     char *out = buffers[next++ % 64];
     va_list args;
     va_start(args, format);
-    vsnprintf(out, sizeof(buffers[0]), format, args);
+    int len = vsnprintf(out, sizeof(buffers[0]), format, args);
     va_end(args);
+    errno = E2BIG;
+    if (len < 0 || (size_t)len >= sizeof(buffers[0]))
+        world_die(out);
     return out;
 }
 
