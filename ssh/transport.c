@@ -234,9 +234,11 @@ static int input_speaker(struct transport *t, const struct packet *packet) {
     return r || packet->type != MSG_DISCONNECT ? r : fail(t, ERR_CLOSED);
 }
 
-/* RFC 4252 §5.3: what a client still asks for once it is in is passed over. libssh would end the session. */
+/* RFC 4252 §5.3: what a client still asks for once it is in is passed over. libssh would end the session, and keep
+ * requests for a service in a list without an end. */
 static bool came_late(const struct transport *t, uint8_t type) {
-    return !t->wire.is_client && t->wire.authenticated && type >= MSG_USERAUTH_FIRST && type <= MSG_USERAUTH_LAST;
+    bool is_late = type == MSG_SERVICE_REQUEST || (type >= MSG_USERAUTH_FIRST && type <= MSG_USERAUTH_LAST);
+    return is_late && !t->wire.is_client && t->wire.authenticated;
 }
 
 static int dispatch(struct transport *t, const struct packet *packet, bool *taken) {

@@ -77,7 +77,7 @@ static inline bool transport_gate_open(const struct transport *t) {
     return wire_gate_open(&t->wire);
 }
 /* The speaker reports success: packets 80+ are accepted and may be sent from now on; a server passes over what a client
- * still says of authentication (50–79). */
+ * still says of authentication (5, 50–79). */
 void transport_authenticated(struct transport *transport);
 
 enum peer_kind { PEER_OTHER, PEER_OPENSSH, PEER_LEATD, PEER_DROPBEAR };

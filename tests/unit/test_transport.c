@@ -106,22 +106,44 @@ Test(transport, a_server_passes_over_late_authentication) {
     destroy_pair(client, server);
 }
 
+/* libssh would keep each of them in a list that nobody empties. */
+Test(transport, a_server_passes_over_late_service_requests) {
+    struct side *client, *server;
+    make_pair(&client, &server, AEAD_AES128_GCM);
+    for (unsigned i = 0; i < 3; i++)
+        send_packet(client, server, SERVICE_REQUEST, 4000);
+    send_packet(client, server, DATA, 10);
+    size_t fed = server->fake.fed_bytes;
+    cr_assert(side_receive(server, STREAM_BYTES) == 0);
+    cr_expect(server->fake.fed_bytes == fed, "the speaker saw none of it");
+    cr_expect(server->packets == 1, "the connection goes on");
+    cr_assert(side_output(server, client) == 0);
+    cr_expect(client->len == 0, "and nothing is said");
+    destroy_pair(client, server);
+}
+
 /* Its neighbours are the speaker's, and so is all of it for a client, and before authentication. */
 Test(transport, what_is_not_late_authentication_is_the_speakers) {
     struct side *client, *server;
     make_pair(&client, &server, AEAD_AES128_GCM);
     send_packet(client, server, USERAUTH_REQUEST - 1, 40);
+    send_packet(client, server, SERVICE_REQUEST + 1, 40);
     send_packet(server, client, USERAUTH_REQUEST, 40);
+    send_packet(server, client, SERVICE_REQUEST, 40);
     settle(client, server, STREAM_BYTES);
     cr_expect(server->fake.types[USERAUTH_REQUEST - 1] == 1);
+    cr_expect(server->fake.types[SERVICE_REQUEST + 1] == 1);
+    cr_expect(client->fake.types[SERVICE_REQUEST] == 1);
     cr_expect(client->fake.types[USERAUTH_REQUEST] == 1);
     destroy_pair(client, server);
     client = side_create(true, AEAD_AES128_GCM);
     server = side_create(false, AEAD_AES128_GCM);
     settle(client, server, STREAM_BYTES);
     send_packet(client, server, USERAUTH_REQUEST, 40);
+    send_packet(client, server, SERVICE_REQUEST, 40);
     cr_assert(side_receive(server, STREAM_BYTES) == 0);
     cr_expect(server->fake.types[USERAUTH_REQUEST] == 1);
+    cr_expect(server->fake.types[SERVICE_REQUEST] == 1);
     destroy_pair(client, server);
 }
 

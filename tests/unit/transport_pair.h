@@ -11,6 +11,7 @@
 enum {
     DISCONNECT = 1,
     UNIMPLEMENTED = 3,
+    SERVICE_REQUEST = 5,
     UNKNOWN = 19,
     KEXINIT = 20,
     NEWKEYS = 21,
