@@ -93,7 +93,7 @@ static int pipe_open(struct splice_pool *pool, struct splice_pipe *opened) {
 }
 
 static struct splice_pipe *pipe_create(struct splice_pool *pool) {
-    struct splice_pipe *pipe = malloc(sizeof *pipe);
+    struct splice_pipe *pipe = calloc(1, sizeof *pipe);
     int err = pipe ? pipe_open(pool, pipe) : ERR_NOMEM;
     if (err < 0) {
         log_verbose("shard %u: %u pipes for plain relays and no more: %s", pool->shard->index, pool->pipes_count,
