@@ -138,7 +138,7 @@ Test(config, match_exec_runs_only_what_can_matter) {
     read_with("Host other\nInclude part\n", "work");
     cr_assert_eq(fixture_command[0], 0, "the file is included where nothing applies");
     fixture_status = -1;
-    refuse_with("Match exec probe\n", "line 1: Match exec: cannot run 'probe'");
+    refuse_with("Match exec probe\n", ":1: Match exec: cannot run 'probe'");
 }
 
 Test(config, includes) {
@@ -236,32 +236,32 @@ Test(config, errors_name_file_and_line) {
     static const char *const wrong[][2] = {
         {"\nFoo bar\n", "@/.ssh/config:2: Foo: unknown keyword"},
         {"Port\n", "@/.ssh/config:1: Port: no argument given"},
-        {"Port # 5\n", "line 1: Port: no argument given"},
-        {"User \"\"\n", "line 1: User: must not be empty"},
-        {"User a b\n", "line 1: User: more than one argument, from: 'a'"},
-        {"User 'a\n", "line 1: User: a quote is not closed"},
-        {"Host\n", "line 1: Host: no pattern given"},
-        {"Host \"\"\n", "line 1: Host: an empty pattern"},
-        {"Host 'a\n", "line 1: Host: a quote is not closed"},
-        {"Match\n", "line 1: Match: no condition given"},
-        {"Match host\n", "line 1: Match: 'host' needs an argument"},
-        {"Match host \"\"\n", "line 1: Match: 'host' needs an argument"},
-        {"Match hosts work\n", "line 1: Match: 'hosts' is not supported"},
-        {"Match all host work\n", "line 1: Match: 'all' cannot be combined"},
-        {"Match host work all\n", "line 1: Match: 'all' cannot be combined"},
-        {"Match localnetwork 10.0.0.0/33\n", "line 1: Match localnetwork: '10.0.0.0/33' is no list of networks"},
+        {"Port # 5\n", ":1: Port: no argument given"},
+        {"User \"\"\n", ":1: User: must not be empty"},
+        {"User a b\n", ":1: User: more than one argument, from: 'a'"},
+        {"User 'a\n", ":1: User: a quote is not closed"},
+        {"Host\n", ":1: Host: no pattern given"},
+        {"Host \"\"\n", ":1: Host: an empty pattern"},
+        {"Host 'a\n", ":1: Host: a quote is not closed"},
+        {"Match\n", ":1: Match: no condition given"},
+        {"Match host\n", ":1: Match: 'host' needs an argument"},
+        {"Match host \"\"\n", ":1: Match: 'host' needs an argument"},
+        {"Match hosts work\n", ":1: Match: 'hosts' is not supported"},
+        {"Match all host work\n", ":1: Match: 'all' cannot be combined"},
+        {"Match host work all\n", ":1: Match: 'all' cannot be combined"},
+        {"Match localnetwork 10.0.0.0/33\n", ":1: Match localnetwork: '10.0.0.0/33' is no list of networks"},
         {"Match localnetwork office\n", "is no list of networks"},
-        {"Match exec \"x %C\"\n", "line 1: Match exec: token '%C' cannot be used here"},
-        {"Include\n", "line 1: Include: no file given"},
+        {"Match exec \"x %C\"\n", ":1: Match exec: token '%C' cannot be used here"},
+        {"Include\n", ":1: Include: no file given"},
         {"Include ${LEAT_TEST_NOT_SET}\n", "Include: environment variable LEAT_TEST_NOT_SET is not set"},
-        {"Host other\nPort x\n", "line 2: Port: bad port: 'x'"},
-        {"Host other\nLocalForward 80 h\n", "line 2: LocalForward: must be"},
-        {"LocalForward 80 h:80\n\nDynamicForward 1080\n", "line 3: DynamicForward: dynamic forwarding (SOCKS)"},
-        {"RemoteForward 80 /s\n", "line 1: RemoteForward: forwarding of Unix-domain sockets"},
-        {"LocalCommand x\nHost work\nPermitLocalCommand yes\n", "line 1: LocalCommand: is not supported"},
-        {"IgnoreUnknown x*,y\nX1 2\nY\nZ 3\n", "line 4: Z: unknown keyword"},
-        {"X1 2\nIgnoreUnknown x*\n", "line 1: X1: unknown keyword"},
-        {"Tunnel yes\n", "line 1: Tunnel: is not supported by leat: 'yes'"},
+        {"Host other\nPort x\n", ":2: Port: bad port: 'x'"},
+        {"Host other\nLocalForward 80 h\n", ":2: LocalForward: must be"},
+        {"LocalForward 80 h:80\n\nDynamicForward 1080\n", ":3: DynamicForward: dynamic forwarding (SOCKS)"},
+        {"RemoteForward 80 /s\n", ":1: RemoteForward: forwarding of Unix-domain sockets"},
+        {"LocalCommand x\nHost work\nPermitLocalCommand yes\n", ":1: LocalCommand: is not supported"},
+        {"IgnoreUnknown x*,y\nX1 2\nY\nZ 3\n", ":4: Z: unknown keyword"},
+        {"X1 2\nIgnoreUnknown x*\n", ":1: X1: unknown keyword"},
+        {"Tunnel yes\n", ":1: Tunnel: is not supported by leat: 'yes'"},
         {"Include .\n", "cannot read @/.ssh/."},
     };
     unsetenv("LEAT_TEST_NOT_SET");
@@ -285,7 +285,7 @@ Test(config, long_and_strange_lines) {
     read_with(text, "work");
     cr_assert_eq(strlen(OPTIONS->user), LIMIT_CONFIG_LINE_BYTES - 6);
     text_set(&text, text_format("User %sa\n", long_value));
-    refuse_with(text, "line 1: line: longer than 65536 bytes");
+    refuse_with(text, ":1: line: longer than 65536 bytes");
     free(text);
     free(long_value);
     char *path = text_format("%s/%s", fixture.home, USER_CONFIG);
@@ -293,7 +293,7 @@ Test(config, long_and_strange_lines) {
     fwrite("Port 1\nUser a\0b\n", 1, 16, file);
     fclose(file);
     free(path);
-    fixture_read_badly(&fixture, "work", "line 2: line: a NUL byte");
+    fixture_read_badly(&fixture, "work", ":2: line: a NUL byte");
     read_with("Port 1", "work");
     cr_assert_eq(OPTIONS->port, 1, "the last line needs no newline");
 }

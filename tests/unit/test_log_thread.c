@@ -132,7 +132,7 @@ Test(log_thread, what_does_not_fit_is_counted) {
         next++;
     }
     cr_expect_eq(next, SENT);
-    cr_expect_eq(told, 1);
+    cr_expect_geq(told, 1);
     log_info("after");
     cr_expect_str_eq(next_line(in, line, sizeof line), "leat: after\n");
     log_stop_thread();

@@ -301,8 +301,8 @@ Test(server_config, errors_tell_where_and_why) {
 Test(server_config, every_error_is_reported_up_to_a_limit) {
     struct server_config *config;
     cr_assert_eq(server_fixture_read_bytes("Foo 1\nPort 0\nBar 2\n", 19, &config), ERR_CONFIG);
-    cr_assert(strstr(server_fixture_log, "line 1") && strstr(server_fixture_log, "line 2") &&
-              strstr(server_fixture_log, "line 3"));
+    cr_assert(strstr(server_fixture_log, "file:1:") && strstr(server_fixture_log, "file:2:") &&
+              strstr(server_fixture_log, "file:3:"));
     char many[5 * (LIMIT_CONFIG_ERRORS + 50) + 1];
     for (uint32_t i = 0; i < sizeof many / 5; i++)
         memcpy(many + (size_t)5 * i, "Foo \n", 5);
@@ -332,7 +332,7 @@ Test(server_config, what_does_nothing_is_one_warning) {
     for (size_t i = 0; i < sizeof warned / sizeof *warned; i++) {
         server_config_unref(server_fixture_read(warned[i].text));
         uint32_t lines = 0;
-        for (const char *at = server_fixture_log; (at = strstr(at, "leatd: warning: file line ")); at++)
+        for (const char *at = server_fixture_log; (at = strstr(at, "leatd: warning: file:")); at++)
             lines++;
         cr_assert_eq(lines, warned[i].lines, "'%s': %s", warned[i].text, server_fixture_log);
     }
