@@ -19,6 +19,7 @@
 #define LIMIT_WINDOW_LEATD_BYTES (64u << 20)
 #define LIMIT_WINDOW_BUDGET_BYTES (UINT64_C(1) << 30) /* default MemoryLimit: all granted windows of the process */
 #define LIMIT_GLOBAL_REQUESTS_PENDING 1024u
+#define LIMIT_HELLO_FEATURES 256u
 #define LIMIT_REMOTE_FORWARDS 1024u
 #define LIMIT_LOCAL_FORWARDS 1024u
 

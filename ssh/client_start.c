@@ -49,6 +49,7 @@ static void run_start_session(void *arg, int64_t value) {
     int err = start_session(of);
     if (err != 0)
         return client_session_ended(&(struct session){.owner = of}, err, err_text(err));
+    hello_ask(&of->session);
     if (of->index == 0)
         request_remote_forwards(of->client, &of->session);
 }

@@ -142,6 +142,15 @@ void mux_detach(struct flow *flow) {
     mux_put_number(mux, flow->id);
 }
 
+void mux_raise_window(struct mux *mux, uint32_t max) {
+    if (max <= mux->window_max)
+        return;
+    mux->window_max = max;
+    for (uint32_t id = 0; id < mux->flows_size; id++)
+        if (mux->flows[id])
+            mux->flows[id]->window.max = max;
+}
+
 /* What a channel is opened for: a host and a port, or with origin NULL the path of a socket. */
 struct open_target {
     const char *type, *host, *origin;

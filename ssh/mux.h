@@ -80,6 +80,9 @@ void mux_shutdown(struct mux *mux);
 void mux_deinit(struct mux *mux); /* CHECKs that no flow is left */
 void mux_validate(const struct mux *mux);
 
+/* Windows, those of open channels too, may grow to `max` from now on; less than before changes nothing. */
+void mux_raise_window(struct mux *mux, uint32_t max);
+
 /* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2).
  * ERR_LIMIT: the peer asks without reading our answers; ERR_NOMEM; both with *why, and the session must end too.
  * ERR_UNSUPPORTED: no message of RFC 4254; nothing changed, and the peer is owed an UNIMPLEMENTED (RFC 4253 §11.4). */

@@ -180,10 +180,10 @@ static void on_eof(struct flow *flow) {
         conn_finish(&relay->conn);
 }
 
-/* leatd says EOF before CLOSE when all is well; of others a CLOSE alone may be the orderly end, and what they sent
- * before it is delivered (RFC 4254 §5.3): on_flow_closed lets it drain. */
+/* Of a peer that has not said otherwise a CLOSE alone may be the orderly end, and what it sent before is delivered
+ * (RFC 4254 §5.3): on_flow_closed lets it drain. */
 static bool cut_means_broken(const struct relay *relay) {
-    return relay->flow.dead || transport_peer(relay->session->transport) == PEER_LEATD;
+    return relay->flow.dead || relay->session->peer.resets_by_close;
 }
 
 static void on_aborted(struct flow *flow) {

@@ -209,6 +209,8 @@ static bool listen_path(struct server_connection *connection, struct bytes data)
 static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
     struct server_connection *connection = connection_of(mux);
     struct listen_request request;
+    if (bytes_equal(name, HELLO_REQUEST))
+        return hello_answer(mux->owner, data, reply, reply_len);
     if (bytes_equal(name, "tcpip-forward"))
         return listen_tcpip(connection, data, reply, reply_len);
     if (bytes_equal(name, "streamlocal-forward@openssh.com"))

@@ -67,9 +67,7 @@ static void set_socket_options(int fd) {
 }
 
 static uint32_t window_max(const struct session_options *options) {
-    if (options->window_max != 0)
-        return options->window_max;
-    return transport_peer(options->transport) == PEER_LEATD ? LIMIT_WINDOW_LEATD_BYTES : LIMIT_WINDOW_OPENSSH_BYTES;
+    return options->window_max != 0 ? options->window_max : LIMIT_WINDOW_OPENSSH_BYTES;
 }
 
 /* Nothing is in flight and nobody holds a slice: the last task of a session. */

@@ -9,6 +9,7 @@
  * Lives and dies on its shard; every call from that shard's thread. */
 #include "engine/rxbuf.h"
 #include "engine/shard.h"
+#include "ssh/hello.h"
 #include "ssh/mux.h"
 #include "ssh/transport.h"
 
@@ -20,7 +21,7 @@ struct session_options {
     size_t early_len;
     const struct mux_ops *mux_ops;
     struct window_budget *budget;
-    uint32_t window_max;        /* 0: by the peer's kind */
+    uint32_t window_max;        /* 0: what the peer takes well */
     uint64_t alive_interval_ns; /* 0: no keepalive */
     uint32_t alive_count_max;   /* ends when so many are unanswered and the next is due; 0 of a server: never */
     uint64_t rekey_interval_ns; /* 0: by volume alone */
@@ -52,6 +53,7 @@ struct session {
     void *owner;
     int fd;
     uint64_t bytes_in, bytes_out;
+    struct hello peer;  /* what it has said of itself */
     struct list relays; /* of relay.c: every one holds the session up */
     uint32_t relays_count;
     /* private */

@@ -70,13 +70,44 @@ static void start_server(struct world *world, const char *name, char *const argv
     know_host(world);
 }
 
-void world_sshd(struct world *world, const char *more) {
+static void run_sshd(struct world *world, const char *program, const char *more) {
     /* Where sshd drops its privileges; Debian's service makes it. It stays: another test's sshd may need it by now. */
     if (geteuid() == 0 && mkdir("/run/sshd", 0755) < 0 && errno != EEXIST)
         world_die("/run/sshd");
-    char *argv[] = {(char *)find_sshd(), "-D", "-e", "-f", (char *)write_config(world, more, "UsePAM no\n", ""), NULL};
+    char *argv[] = {(char *)program, "-D", "-e", "-f", (char *)write_config(world, more, "UsePAM no\n", ""), NULL};
     world->server_is_leatd = false;
     start_server(world, "sshd", argv);
+}
+
+void world_sshd(struct world *world, const char *more) {
+    run_sshd(world, find_sshd(), more);
+}
+
+static const char *copy_renamed(struct world *world, const char *from, const char *name, const char *software) {
+    static const char own[] = "OpenSSH_";
+    const char *path = world_path(world, name);
+    struct stat stat;
+    FILE *file = fopen(from, "r");
+    char *bytes = file != NULL && fstat(fileno(file), &stat) == 0 ? malloc((size_t)stat.st_size) : NULL;
+    if (bytes == NULL || fread(bytes, 1, (size_t)stat.st_size, file) != (size_t)stat.st_size)
+        world_die(from);
+    fclose(file);
+    for (char *at = bytes; (at = memmem(at, (size_t)(bytes + stat.st_size - at), own, sizeof(own) - 1)) != NULL; at++)
+        memcpy(at, software, sizeof(own) - 1);
+    file = fopen(path, "w");
+    if (file == NULL || fwrite(bytes, 1, (size_t)stat.st_size, file) != (size_t)stat.st_size || fclose(file) != 0 ||
+        chmod(path, 0700) != 0)
+        world_die(path);
+    free(bytes);
+    return path;
+}
+
+void world_sshd_as(struct world *world, const char *software, const char *more) {
+    static const char session[] = "/usr/lib/openssh/sshd-session"; /* says the version since OpenSSH 9.8 */
+    if (access(session, X_OK) != 0)
+        return run_sshd(world, copy_renamed(world, find_sshd(), "sshd", software), more);
+    const char *copy = copy_renamed(world, session, "sshd-session", software);
+    run_sshd(world, find_sshd(), world_format("%s\nSshdSessionPath %s", more, copy));
 }
 
 void world_leatd(struct world *world, const char *more) {

@@ -51,6 +51,8 @@ void world_server(struct world *world, const char *more);
 /* One of the two whatever the suite is run against. */
 void world_sshd(struct world *world, const char *more);
 void world_leatd(struct world *world, const char *more);
+/* sshd that says it were other software, by a word as long as "OpenSSH_". */
+void world_sshd_as(struct world *world, const char *software, const char *more);
 /* With Match blocks, which must stand last. */
 void world_leatd_matching(struct world *world, const char *more, const char *match);
 /* Successful logins that the server has logged. */

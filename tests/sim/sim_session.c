@@ -283,7 +283,7 @@ static void side_init(struct side *side, struct game *game, bool is_client, int 
         ring_pool_init(&side->shard.rings, SIM_RING_BYTES >> roll(game, 4), 1);
     CHECK(transport_init(&side->transport, is_client, rekey_bytes, &side->fake.base) == 0);
     fake_kex_init(&side->fake, &side->transport.wire, is_client, roll(game, 3) > 0, game->seed,
-                  "SSH-2.0-leatd_simulated\r\n"); /* leat's own: a CLOSE without EOF means a stream that was cut */
+                  "SSH-2.0-simulated\r\n");
     window_budget_init(&side->budget, LIMIT_WINDOW_BUDGET_BYTES);
 }
 
@@ -306,6 +306,7 @@ static void side_start(struct side *side, const uint8_t *early, size_t early_len
     }
     transport_authenticated(&side->transport);
     CHECK(session_start(&side->session, &side->shard, &options) == 0);
+    side->session.peer.resets_by_close = true; /* leat's own ends: what was cut must be seen to be */
 }
 
 /* ---- the handshake that leat makes before there is a session ---- */

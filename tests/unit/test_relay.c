@@ -152,10 +152,11 @@ RIG_TEST(relay, what_came_before_a_bare_close_is_delivered) {
     end_all();
 }
 
-/* leatd sends EOF before CLOSE when all is well: without it the stream is cut, and the application must see that. */
-RIG_TEST(relay, a_bare_close_of_leatd_is_a_reset) {
+/* It has said so: without EOF before it the stream is cut, and the application must see that. */
+RIG_TEST(relay, a_bare_close_of_who_resets_by_it) {
     static uint8_t data[PACKET_BYTES];
-    begin(backend, "SSH-2.0-leatd_1\r\n");
+    begin(backend, "SSH-2.0-other\r\n");
+    rig.session->peer.resets_by_close = true;
     open_relay(1 << 20, 0);
     send_and_close();
     ssize_t n;

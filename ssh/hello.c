@@ -1,0 +1,86 @@
+#include "ssh/hello.h"
+#include "engine/check.h"
+#include "engine/limits.h"
+#include "engine/log.h"
+#include "ssh/session.h"
+
+#define LAYOUT 1u
+#define RESETS_BY_CLOSE "reset-by-close"
+#define WINDOW_MAX "window-max"
+
+_Static_assert(HELLO_BYTES <= MUX_REPLY_BYTES, "it is a reply, too");
+
+uint32_t hello_write(uint8_t out[HELLO_BYTES]) {
+    struct writer writer;
+    uint8_t window_max[4];
+    codec_put_u32(window_max, LIMIT_WINDOW_LEATD_BYTES);
+    writer_init(&writer, out, HELLO_BYTES);
+    writer_u32(&writer, LAYOUT);
+    writer_u32(&writer, 2);
+    writer_text(&writer, RESETS_BY_CLOSE);
+    writer_text(&writer, "");
+    writer_text(&writer, WINDOW_MAX);
+    writer_string(&writer, window_max, sizeof window_max);
+    CHECK(writer_ok(&writer));
+    return writer_len(&writer);
+}
+
+static void take_feature(struct hello *hello, struct bytes name, struct bytes value) {
+    if (bytes_equal(name, RESETS_BY_CLOSE))
+        hello->resets_by_close = true;
+    else if (bytes_equal(name, WINDOW_MAX) && value.len == 4)
+        hello->window_max = codec_get_u32(value.at);
+}
+
+int hello_read(struct bytes data, struct hello *hello) {
+    struct reader reader;
+    *hello = (struct hello){0};
+    reader_init(&reader, data.at, data.len);
+    uint32_t layout = reader_u32(&reader), count = reader_u32(&reader);
+    if (layout != LAYOUT || count > LIMIT_HELLO_FEATURES)
+        return ERR_PROTOCOL;
+    for (uint32_t i = 0; i < count && reader_ok(&reader); i++) {
+        struct bytes name = reader_string(&reader), value = reader_string(&reader);
+        if (reader_ok(&reader))
+            take_feature(hello, name, value);
+    }
+    if (reader_done(&reader))
+        return 0;
+    *hello = (struct hello){0};
+    return ERR_PROTOCOL;
+}
+
+/* A MaxWindow of the user's own stands. */
+static void take(struct session *session, const struct hello *hello) {
+    uint32_t window_max = hello->window_max < LIMIT_WINDOW_LEATD_BYTES ? hello->window_max : LIMIT_WINDOW_LEATD_BYTES;
+    session->peer = *hello;
+    if (session->options.window_max == 0)
+        mux_raise_window(&session->mux, window_max);
+}
+
+static void on_reply(void *arg, bool success, struct bytes data) {
+    struct session *session = arg;
+    struct hello hello;
+    if (success && hello_read(data, &hello) == 0)
+        return take(session, &hello);
+    log_debug("the server's version says leatd, but it does not know " HELLO_REQUEST);
+}
+
+void hello_ask(struct session *session) {
+    uint8_t data[HELLO_BYTES];
+    if (transport_peer(session->transport) != PEER_LEATD)
+        return;
+    int err = mux_global_request(&session->mux, HELLO_REQUEST, data, hello_write(data), on_reply, session);
+    if (err != 0)
+        log_debug(HELLO_REQUEST " is not asked: %s", err_text(err));
+    session_wake(session);
+}
+
+bool hello_answer(struct session *session, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
+    struct hello hello;
+    if (hello_read(data, &hello) != 0)
+        return false;
+    take(session, &hello);
+    *reply_len = hello_write(reply);
+    return true;
+}
