@@ -100,7 +100,7 @@ static void start_conn(struct relay *relay, int fd) {
 }
 
 static void note_activity(struct relay *relay) {
-    relay->active_ns = shard_now(relay->session->shard);
+    relay->active_ns = relay->session->flows_active_ns = shard_now(relay->session->shard);
 }
 
 /* Both sides stand. */
@@ -116,12 +116,7 @@ static void begin(struct relay *relay) {
     relay->watcher->on_opened(relay->owner, &state);
 }
 
-/* Armed once for a whole period: bytes move the deadline without touching the timer. */
-static void on_idle(struct timer *timer) {
-    struct relay *relay = list_entry(timer, struct relay, idle);
-    uint64_t due = relay->active_ns + relay->idle_ns;
-    if (shard_now(relay->session->shard) < due)
-        return timer_arm(&relay->session->shard->timers, timer, due);
+static void end_idle(struct relay *relay) {
     set_what(relay, "idle for too long");
     if (relay->has_conn)
         conn_abort(&relay->conn);
@@ -129,6 +124,15 @@ static void on_idle(struct timer *timer) {
         return;
     flow_abort(&relay->flow);
     session_wake(relay->session);
+}
+
+/* Armed once for a whole period: bytes move the deadline without touching the timer. */
+static void on_idle(struct timer *timer) {
+    struct relay *relay = list_entry(timer, struct relay, idle);
+    uint64_t due = relay->active_ns + relay->idle_ns;
+    if (shard_now(relay->session->shard) < due)
+        return timer_arm(&relay->session->shard->timers, timer, due);
+    end_idle(relay);
 }
 
 /* ---- the flow speaks ---- */
@@ -401,6 +405,14 @@ void relay_abort_all(struct session *session) {
             continue;
         set_what(relay, "session ended");
         conn_abort(&relay->conn);
+    }
+}
+
+void relay_end_idle(struct session *session) {
+    list_for_each (node, &session->relays) {
+        struct relay *relay = list_entry(node, struct relay, node);
+        if (relay->opened)
+            end_idle(relay);
     }
 }
 

@@ -57,6 +57,9 @@ struct flow *relay_asked(struct session *session, const struct relay_target *tar
 /* The session waits no longer: applications that have not taken yet what came for them are cut off. */
 void relay_abort_all(struct session *session);
 
+/* Every relay that stands ends as one that was idle for too long. */
+void relay_end_idle(struct session *session);
+
 /* One line per relay of a session, for USR1. */
 void relay_print(const struct session *session);
 /* Every relay of a session, oldest first, with the owner it was made with. `visit` only looks. */

@@ -1,8 +1,8 @@
 #include "ssh/server_connection.h"
 #include "engine/resolve.h"
-#include "ssh/audit.h"
-#include "ssh/server_forward.h"
+#include "ssh/server_forward_internal.h"
 #include "ssh/server_internal.h"
+#include "ssh/server_shell.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +76,7 @@ static void connection_free(struct server_connection *connection) {
 static void connection_closed(struct server_connection *connection, const char *reason) {
     connection->handshaking = connection->serving = false;
     timer_cancel(&connection->on->shard->timers, &connection->unused);
+    timer_cancel(&connection->on->shard->timers, &connection->idle);
     tell_closed(connection, reason);
     look(connection);
 }
@@ -119,6 +120,29 @@ static void watch_unused(struct server_connection *connection) {
         timer_arm(&shard->timers, &connection->unused, shard_now(shard) + timeout_s * SECOND_NS);
 }
 
+/* Bytes on any channel move the deadline without touching the timer, so it is armed again and again while there are
+ * channels. */
+static void watch_idle(struct server_connection *connection) {
+    struct timers *timers = &connection->on->shard->timers;
+    uint64_t idle_ns = server_channel_idle_ns(connection, "global");
+    if (channels(connection) == 0)
+        timer_cancel(timers, &connection->idle);
+    else if (idle_ns != 0 && !timer_armed(&connection->idle))
+        timer_arm(timers, &connection->idle, shard_now(connection->on->shard) + idle_ns);
+}
+
+static void on_idle(struct timer *timer) {
+    struct server_connection *connection = list_entry(timer, struct server_connection, idle);
+    uint64_t now = shard_now(connection->on->shard), idle_ns = server_channel_idle_ns(connection, "global");
+    uint64_t due = connection->session.flows_active_ns + idle_ns;
+    if (now >= due) {
+        relay_end_idle(&connection->session);
+        server_shell_end_idle(connection);
+        due = now + idle_ns; /* for what was not open yet */
+    }
+    timer_arm(&connection->on->shard->timers, timer, due);
+}
+
 static void look_run(struct task *task) {
     struct server_connection *connection = of_look(task);
     if (!connection->handshaking && !connection->serving) {
@@ -128,6 +152,7 @@ static void look_run(struct task *task) {
         server_connection_end(connection, 0, "server is stopping");
     } else if (connection->serving) {
         watch_unused(connection);
+        watch_idle(connection);
     }
 }
 
@@ -251,8 +276,10 @@ static struct server_connection *connection_create(struct server_shard *on, int 
     connection->opened_ns = shard_now(on->shard);
     connection->startup = *startup;
     connection->unused.on_timer = on_unused;
+    connection->idle.on_timer = on_idle;
     task_init(&connection->look, look_run);
     list_init(&connection->listeners);
+    list_init(&connection->shells);
     list_push_back(&on->connections, &connection->node);
     on->connections_count++;
     return connection;

@@ -28,8 +28,10 @@ struct server_connection {
     bool handshaking, serving, no_more_sessions, draining;
     /* of server_forward.c and server_shell.c */
     struct list listeners; /* struct server_listener */
+    struct list shells;    /* struct server_shell: the session channels */
     uint32_t listeners_count, session_channels, forwards_open;
     struct timer unused; /* UnusedConnectionTimeout */
+    struct timer idle;   /* ChannelTimeout of all channels together */
     uint32_t channels_open;
     /* private */
     struct task look; /* what the state asks for now, at the end of the turn */

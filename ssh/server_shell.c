@@ -10,6 +10,7 @@
 enum { CTRL_C = 3, CTRL_D = 4 };
 
 struct server_shell {
+    struct list node; /* in connection->shells */
     struct server_connection *connection;
     struct flow flow;
     char *text; /* [text_sent, text_len) is still to be queued */
@@ -155,13 +156,22 @@ static void on_slots(struct slot_waiter *waiter) {
 
 /* ---- ChannelTimeout ---- */
 
+static void note_activity(struct server_shell *shell) {
+    shell->active_ns = shell->connection->session.flows_active_ns = shard_now(shard_of(shell));
+}
+
 static void watch_idle(struct server_shell *shell, const char *type) {
     struct timers *timers = &shard_of(shell)->timers;
-    shell->active_ns = shard_now(shard_of(shell));
+    note_activity(shell);
     shell->idle_ns = server_channel_idle_ns(shell->connection, type);
     timer_cancel(timers, &shell->idle);
     if (shell->idle_ns != 0)
         timer_arm(timers, &shell->idle, shell->active_ns + shell->idle_ns);
+}
+
+static void end_idle(struct server_shell *shell) {
+    flow_abort(&shell->flow);
+    session_wake(&shell->connection->session);
 }
 
 static void on_idle(struct timer *timer) {
@@ -169,8 +179,15 @@ static void on_idle(struct timer *timer) {
     uint64_t due = shell->active_ns + shell->idle_ns;
     if (shard_now(shard_of(shell)) < due)
         return timer_arm(&shard_of(shell)->timers, timer, due);
-    flow_abort(&shell->flow);
-    session_wake(&shell->connection->session);
+    end_idle(shell);
+}
+
+void server_shell_end_idle(struct server_connection *connection) {
+    list_for_each (node, &connection->shells) {
+        struct server_shell *shell = list_entry(node, struct server_shell, node);
+        if (shell->started)
+            end_idle(shell);
+    }
 }
 
 /* ---- requests ---- */
@@ -215,7 +232,7 @@ static bool on_request(struct flow *flow, struct bytes name, struct bytes data) 
 
 static void on_data(struct flow *flow, uint8_t *data, uint32_t len) {
     struct server_shell *shell = flow->owner;
-    shell->active_ns = shard_now(shard_of(shell));
+    note_activity(shell);
     flow_consumed(flow, len);
     if (!shell->started || (memchr(data, CTRL_C, len) == NULL && memchr(data, CTRL_D, len) == NULL))
         return;
@@ -245,6 +262,7 @@ static void on_closed(struct flow *flow) {
     struct server_connection *connection = shell->connection;
     drop_text(shell);
     timer_cancel(&shard_of(shell)->timers, &shell->idle);
+    list_remove(&shell->node);
     free(shell);
     connection->session_channels--;
     server_connection_channels(connection, -1);
@@ -292,6 +310,7 @@ struct flow *server_shell_open(struct server_connection *connection, uint32_t *r
     shell->idle.on_timer = on_idle;
     flow_init_asked(&shell->flow, &flow_ops, shell);
     flow_confirm(&shell->flow);
+    list_push_back(&connection->shells, &shell->node);
     connection->session_channels++;
     watch_idle(shell, "session");
     server_connection_channels(connection, 1);

@@ -7,3 +7,5 @@
 
 /* For mux_ops.on_open: the flow, or NULL with the reason. */
 struct flow *server_shell_open(struct server_connection *connection, uint32_t *reason, const char **text);
+/* Every session channel of the connection that was asked for anything ends, as one that was idle for too long. */
+void server_shell_end_idle(struct server_connection *connection);

@@ -54,7 +54,8 @@ struct session {
     int fd;
     uint64_t bytes_in, bytes_out;
     struct hello peer;  /* what it has said of itself */
-    struct list relays; /* of relay.c: every one holds the session up */
+    uint64_t flows_active_ns; /* when bytes have last moved on any of its channels, or one was opened */
+    struct list relays;       /* of relay.c: every one holds the session up */
     uint32_t relays_count;
     /* private */
     struct session_options options;

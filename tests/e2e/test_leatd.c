@@ -9,6 +9,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -298,6 +299,36 @@ Test(leatd, channel_timeout) {
     uint16_t port = free_port();
     tunnel(port);
     expect_traffic(port);
+}
+
+/* All channels together: one that moves keeps the others, as sshd_config(5) has it. */
+Test(leatd, channel_timeout_of_all_together) {
+    struct process *leat;
+    world_leatd(&world, "ChannelTimeout global=2");
+    held_flow(&leat);
+    struct target *echo = target_start("127.0.0.1", TARGET_ECHO);
+    uint16_t port = free_port();
+    struct process *other =
+        world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", port, target_port(echo)), NULL);
+    expect_up(other);
+    int moving = connect_to("127.0.0.1", port), still = connect_to("127.0.0.1", port);
+    cr_assert(moving >= 0 && still >= 0);
+    double began = now_seconds();
+    while (now_seconds() - began < 5) {
+        char byte = 'x';
+        cr_assert_eq(send(moving, &byte, 1, 0), 1);
+        cr_assert_eq(recv(moving, &byte, 1, 0), 1);
+        pause_seconds(0.1);
+    }
+    cr_expect_eq(process_lines(world.server, "idle for too long"), 1, "%s", process_log(world.server));
+    cr_expect_eq(pair_end(still, 20), ECONNRESET);
+    cr_expect_eq(pair_end(moving, 20), ECONNRESET);
+    expect_soon(process_lines(world.server, "idle for too long") == 3, 20);
+    cr_expect(process_running(other));
+    expect_soon(connect_to("127.0.0.1", port) >= 0, 10);
+    close(moving);
+    close(still);
+    target_stop(echo);
 }
 
 /* ---- starting ---- */
