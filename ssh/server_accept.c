@@ -87,7 +87,7 @@ static int hand_over(struct server_shard *on, int fd, const struct startup *star
     if (err == 0)
         return 0;
     free(incoming);
-    server_connection_gone(on);
+    server_shard_unload(on);
     return err;
 }
 

@@ -78,6 +78,8 @@ void server_shards_drain(struct server_main *main);
 void server_shards_end(struct server_main *main);
 void server_shards_print(struct server_main *main);
 uint32_t server_load(const struct server_main *main); /* connections and relays, on all shards */
+/* What was counted as load of a shard could not be handed to it. Any thread. */
+void server_shard_unload(struct server_shard *on);
 /* ---- server_listen.c: main thread ---- */
 /* What the options want is bound. ERR_CONFIG: reported; with `starting` an address that cannot be had is no failure
  * while there is another one; in a reload every new one must be. commit or rollback follows. */

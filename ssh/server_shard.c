@@ -83,12 +83,17 @@ void server_shards_clear(struct server_main *main) {
 
 /* ---- without ---- */
 
+static void wake_main(const struct server_shard *on) {
+    mailbox_wake(((const struct server_main *)on->server)->news);
+}
+
 static void drain(void *arg, int64_t value) {
     struct server_shard *on = arg;
     (void)value;
     on->draining = true;
     list_for_each_safe (node, after, &on->connections)
         server_connection_drain(list_entry(node, struct server_connection, node));
+    wake_main(on); /* who went before this message came has woken nobody */
 }
 
 void server_shards_drain(struct server_main *main) {
@@ -102,6 +107,7 @@ static void end(void *arg, int64_t value) {
     list_for_each_safe (node, after, &on->connections)
         server_connection_end(list_entry(node, struct server_connection, node), 0, "server stopped");
     plain_relay_end_all(on);
+    wake_main(on);
 }
 
 void server_shards_end(struct server_main *main) {
@@ -133,8 +139,13 @@ uint32_t server_load(const struct server_main *main) {
 }
 
 void server_connection_gone(struct server_shard *on) {
-    struct server_main *main = (struct server_main *)on->server;
+    const struct server_main *main = (struct server_main *)on->server;
     atomic_fetch_sub(&on->load, 1);
     if (on->draining || main->inetd)
-        mailbox_wake(main->news);
+        wake_main(on);
+}
+
+void server_shard_unload(struct server_shard *on) {
+    atomic_fetch_sub(&on->load, 1);
+    wake_main(on);
 }
