@@ -97,7 +97,9 @@ struct raw_client *raw_connect(const struct world *world) {
     secrets_wipe(secrets);
     client->made->transport.on_packet = on_packet;
     client->made->transport.arg = client;
-    memcpy(client->in, client->made->early, client->in_len = client->made->early_len);
+    client->in_len = client->made->early_len;
+    if (client->in_len > 0)
+        memcpy(client->in, client->made->early, client->in_len);
     return client;
 }
 
