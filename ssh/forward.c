@@ -81,42 +81,42 @@ static void loopback_addresses(uint16_t port, int family, struct resolve_result 
     }
 }
 
-static int bind_error(const struct forward *forward, const struct address *address, int err) {
+/* Not a fault of anybody's while another address is bound. */
+static bool family_is_missing(int error_number) {
+    return error_number == EADDRNOTAVAIL || error_number == EAFNOSUPPORT;
+}
+
+static void tell_unbound(const struct forward *forward, const struct address *address, int error_number) {
     char host[64];
-    log_error("-L %s: cannot listen on %s port %u: %s", forward->spec->text,
-              address_host((const struct sockaddr *)&address->addr, host, sizeof(host)),
-              address_port((const struct sockaddr *)&address->addr), strerror(errno));
-    return err;
+    log_line(forward->listeners_count > 0 ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
+             "-L %s: cannot listen on %s port %u: %s%s", forward->spec->text,
+             address_host((const struct sockaddr *)&address->addr, host, sizeof(host)),
+             address_port((const struct sockaddr *)&address->addr), strerror(error_number),
+             forward->listeners_count > 0 ? "; the forward's other addresses serve" : "");
 }
 
-static void unbind(struct forward *forward) {
-    for (unsigned i = 0; i < forward->listeners_count; i++)
-        close(forward->fds[i]);
-    forward->listeners_count = 0;
-}
-
-/* An address family that this machine does not have is no failure while the other one is bound. */
+/* As ssh(1), a forward stands as long as one of its addresses does. */
 static int bind_all(struct forward *forward, const struct resolve_result *addresses) {
-    const struct address *missing = NULL;
-    int missing_errno = 0, missing_err = 0;
+    int failed[LIMIT_ADDRESSES_PER_NAME] = {0}, err = 0;
+    unsigned first = addresses->count; /* the failure that says most */
     for (unsigned i = 0; i < addresses->count; i++) {
         const struct address *address = &addresses->addresses[i];
-        int fd, err = listen_bind((const struct sockaddr *)&address->addr, address->len, LISTEN_BACKLOG, &fd);
-        if (err == 0) {
+        int fd, result = listen_bind((const struct sockaddr *)&address->addr, address->len, LISTEN_BACKLOG, &fd);
+        if (result == 0) {
             forward->fds[forward->listeners_count++] = fd;
-        } else if (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT) {
-            missing = address;
-            missing_errno = errno;
-            missing_err = err;
-        } else {
-            unbind(forward);
-            return bind_error(forward, address, err);
+            continue;
         }
+        failed[i] = errno;
+        if (first < addresses->count && (family_is_missing(failed[i]) || !family_is_missing(failed[first])))
+            continue;
+        first = i;
+        err = result;
     }
-    if (forward->listeners_count > 0 || missing == NULL)
-        return 0;
-    errno = missing_errno;
-    return bind_error(forward, missing, missing_err);
+    bool stands = forward->listeners_count > 0;
+    for (unsigned i = 0; i < addresses->count; i++)
+        if (stands ? failed[i] != 0 && !family_is_missing(failed[i]) : i == first)
+            tell_unbound(forward, &addresses->addresses[i], failed[i]);
+    return stands ? 0 : err;
 }
 
 int forward_bind(struct forward *forward) {

@@ -32,8 +32,8 @@ struct forward {
 MUST_USE int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec);
 void forward_deinit(struct forward *forward); /* closes what was bound and never started */
 
-/* Local: binds every address of the spec. On a failure one line was logged and nothing is bound. Start-up code, no
- * shard. */
+/* Local: binds the addresses of the spec, at least one; those that could not be had were logged. On a failure one line
+ * was logged and nothing is bound. Main thread. */
 MUST_USE int forward_bind(struct forward *forward);
 /* Local: starts accepting. First shard's thread. */
 void forward_listen(struct forward *forward);

@@ -3,6 +3,8 @@
 #include "pair.h"
 #include "suite.h"
 #include "traffic.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,9 +79,43 @@ static const char *spec_on(const char *bind, uint16_t port) {
     return world_format("%s%u:127.0.0.1:%u", bind, port, target_port(target));
 }
 
+/* Somebody else on both families of the loopback, or on one. */
+static int holders[2] = {-1, -1};
+
+static int hold_six(uint16_t *port) {
+    struct sockaddr_in6 addr = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons(*port)};
+    socklen_t len = sizeof(addr);
+    int on = 1, fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_geq(fd, 0);
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, 8) < 0) {
+        close(fd);
+        return -1;
+    }
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    *port = ntohs(addr.sin6_port);
+    return fd;
+}
+
+static uint16_t hold_both(void) {
+    uint16_t port;
+    for (;;) {
+        holders[0] = pair_listen(&port);
+        holders[1] = hold_six(&port);
+        if (holders[1] >= 0)
+            return port;
+        close(holders[0]); /* somebody else has the other one */
+    }
+}
+
+static void release(void) {
+    for (unsigned i = 0; i < 2; i++)
+        if (holders[i] >= 0)
+            close(holders[i]);
+}
+
 Test(bind, port_in_use) {
-    uint16_t taken, good = free_port();
-    int holder = pair_listen(&taken);
+    uint16_t taken = hold_both(), good = free_port();
     struct process *leat =
         world_leat(&world, "-o", "ExitOnForwardFailure=yes", "-L", spec_on("", good), "-L", spec_on("", taken), NULL);
     expect_failure_line(leat, world_format("127.0.0.1 port %u: Address already in use", taken));
@@ -91,18 +127,39 @@ Test(bind, port_in_use) {
     struct traffic_result result = traffic_through("127.0.0.1", good, 1, 1000, 1000);
     cr_expect(result.ok, "%s", result.why);
     expect_clean_end(leat);
-    close(holder);
+    release();
+}
+
+/* The other family serves; one line tells what does not, without -v too. */
+static void one_family_in_use(const char *taken_host, const char *free_host, uint16_t taken) {
+    struct process *leat = world_leat(&world, "-o", "ExitOnForwardFailure=yes", "-L", spec_on("", taken), NULL);
+    expect_soon(reachable(free_host, taken), 20);
+    struct traffic_result result = traffic_through(free_host, taken, 1, 1000, 1000);
+    cr_expect(result.ok, "%s", result.why);
+    cr_expect_eq(process_lines(leat, ""), 1, "%s", process_log(leat));
+    cr_expect_eq(process_lines(leat, world_format("%s port %u: Address already in use", taken_host, taken)), 1, "%s",
+                 process_log(leat));
+    expect_clean_end(leat);
+    release();
+}
+Test(bind, first_family_in_use) {
+    uint16_t taken;
+    holders[0] = pair_listen(&taken);
+    one_family_in_use("127.0.0.1", "::1", taken);
+}
+Test(bind, second_family_in_use) {
+    uint16_t taken = 0;
+    holders[0] = hold_six(&taken);
+    one_family_in_use("::1", "127.0.0.1", taken);
 }
 
 /* ssh stays connected, too, with none of its forwards. */
 Test(bind, nothing_could_be_bound) {
-    uint16_t taken;
-    int holder = pair_listen(&taken);
-    struct process *leat = world_leat(&world, "-v", "-L", spec_on("", taken), NULL);
+    struct process *leat = world_leat(&world, "-v", "-L", spec_on("", hold_both()), NULL);
     expect_up(leat);
     cr_expect_eq(process_lines(leat, "Address already in use"), 1, "%s", process_log(leat));
     expect_clean_end(leat);
-    close(holder);
+    release();
 }
 
 Test(bind, address_of_another_machine) {
