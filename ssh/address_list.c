@@ -1,6 +1,8 @@
 #include "ssh/address_list.h"
 #include "engine/resolve.h"
 #include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,15 +41,37 @@ static bool network_of(const struct sockaddr *addr, bool unmap, struct network *
     return true;
 }
 
-/* getaddrinfo(3), as sshd reads them: with scopes, and "10.1" for 10.0.0.1. */
-static bool number_parse(const char *text, struct network *network) {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
-    struct addrinfo *list = NULL;
-    if (getaddrinfo(text, NULL, &hints, &list) != 0)
+/* An interface where links have addresses of their own, else a number; 0: neither. */
+static uint32_t scope_parse(const struct in6_addr *address, const char *text) {
+    char *end;
+    bool of_link = IN6_IS_ADDR_LINKLOCAL(address) || IN6_IS_ADDR_MC_LINKLOCAL(address);
+    unsigned index = of_link ? if_nametoindex(text) : 0;
+    if (index != 0 || *text < '0' || *text > '9')
+        return index;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    return *end || errno || number > UINT32_MAX ? 0 : (uint32_t)number;
+}
+
+/* As getaddrinfo(3), by which sshd reads them: with scopes, and "10.1" for 10.0.0.1. But that needs memory, without
+ * which a number would be taken for a name, and an excluded network for none. */
+static bool number_parse(char *text, struct network *network) {
+    struct in_addr v4;
+    struct in6_addr v6;
+    *network = (struct network){.family = AF_INET, .bits = 32};
+    if (!strpbrk(text, " \t") && inet_aton(text, &v4)) {
+        memcpy(network->bytes, &v4, sizeof v4);
+        return true;
+    }
+    char *scope = strchr(text, '%');
+    if (scope)
+        *scope++ = 0;
+    if (inet_pton(AF_INET6, text, &v6) != 1 || (scope && !(network->scope = scope_parse(&v6, scope))))
         return false;
-    bool known = network_of(list->ai_addr, false, network);
-    freeaddrinfo(list);
-    return known;
+    network->family = AF_INET6;
+    network->bits = 128;
+    memcpy(network->bytes, &v6, sizeof v6);
+    return true;
 }
 
 /* False: no number, or more than there are bits. */
