@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define SERVICE_BYTES 8192 /* of one with all its other names */
+
 bool value_flag(const char *text, bool *value) {
     bool yes = !strcasecmp(text, "yes") || !strcasecmp(text, "true");
     if (!yes && strcasecmp(text, "no") && strcasecmp(text, "false"))
@@ -94,8 +96,9 @@ bool value_port(const char *text, uint16_t *port) {
     }
     if (!isalpha((unsigned char)*text))
         return false;
-    const struct servent *service = getservbyname(text, "tcp");
-    if (!service)
+    char buffer[SERVICE_BYTES];
+    struct servent space, *service;
+    if (getservbyname_r(text, "tcp", &space, buffer, sizeof buffer, &service) != 0 || !service)
         return false;
     *port = ntohs((uint16_t)service->s_port);
     return true;

@@ -1,6 +1,6 @@
 #pragma once
 /* The kinds of values that configuration keywords take, as text. Each returns false for what is not one; *value is
- * then unchanged. Pure. */
+ * then unchanged. Any thread; a service is looked up in a file. */
 #include <stdbool.h>
 #include <stdint.h>
 
