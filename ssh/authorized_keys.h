@@ -43,7 +43,8 @@ struct key_file_owner {
 };
 /* Looks for the key in the file. 1: there, *options is the caller's, of the first line that fits and whose from= and
  * expiry-time= hold now for this client; *line_number tells which; 0: not there, or no such file; ERR_ACCESS: the file
- * was not looked into (StrictModes, unreadable, no regular file, too large): *why has the reason; ERR_NOMEM. Lines that
+ * was not looked into (StrictModes, unreadable, no regular file, too large): *why has the reason; ERR_NOMEM (or no
+ * descriptor). Lines that
  * are malformed or unsupported are passed over with a line in the log: once per version of the file, and whenever it is
  * the line with this key. Times and addresses are the caller's so that tests can choose. */
 struct key_search {

@@ -89,12 +89,13 @@ static bool line_read(struct walk *walk, size_t *len) {
     return c != EOF || *len > 0;
 }
 
-/* Public keys are no secret, but how much of one was right is nobody's business either. */
-static bool blob_equal(const struct walk *walk, const struct authorized_key *key) {
+/* Public keys are no secret, but how much of one was right is nobody's business either. 1, 0, ERR_NOMEM. */
+static int blob_equal(const struct walk *walk, const struct authorized_key *key) {
     uint8_t *blob;
     size_t len;
-    if (authorized_key_blob(key->blob, &blob, &len) != 0)
-        return false;
+    int error = authorized_key_blob(key->blob, &blob, &len);
+    if (error)
+        return error == ERR_NOMEM ? error : 0;
     uint8_t differs = len != walk->blob_len;
     for (size_t i = 0; i < len && i < walk->blob_len; i++)
         differs |= (uint8_t)(blob[i] ^ walk->blob[i]);
@@ -140,8 +141,10 @@ static int line_check(const struct walk *walk, size_t len, struct key_options *o
         tell_skipped(walk, why);
     if (parsed <= 0)
         return parsed == ERR_NOMEM ? parsed : 0;
-    bool found = candidate && blob_equal(walk, &key) && options_hold(walk, &key.options);
-    if (found) {
+    int found = candidate ? blob_equal(walk, &key) : 0;
+    if (found == 1)
+        found = options_hold(walk, &key.options);
+    if (found == 1) {
         *options = key.options;
         key_options_init(&key.options);
     }
@@ -210,10 +213,20 @@ static int directories_check(const struct key_file_owner *owner, char *path, cha
     }
 }
 
+/* The folders that are looked at must be those of the file that was opened: links can be changed in between. */
+static bool is_file(const char *path, const struct stat *file) {
+    struct stat there;
+    return lstat(path, &there) == 0 && there.st_dev == file->st_dev && there.st_ino == file->st_ino;
+}
+
 static int strict_check(const struct key_search *search, const struct stat *file, char *why, size_t why_cap) {
     char path[PATH_MAX];
     if (!realpath(search->path, path)) {
         snprintf(why, why_cap, "realpath of %s: %s", search->path, strerror(errno));
+        return ERR_ACCESS;
+    }
+    if (!is_file(path, file)) {
+        snprintf(why, why_cap, "%s was replaced while it was looked at", search->path);
         return ERR_ACCESS;
     }
     if (!owner_is_sound(&search->owner, file)) {
@@ -235,6 +248,11 @@ static int file_check(const struct key_search *search, const struct stat *file, 
     return search->strict_modes ? strict_check(search, file, why, why_cap) : 0;
 }
 
+/* No fault of the file's: what another file has to say must not take its place. */
+static bool is_exhaustion(int error) {
+    return error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
 int authorized_keys_find(const struct key_search *search, struct key_options *options, uint32_t *line_number, char *why,
                          size_t why_cap) {
     /* What stands at the path is whatever a user has put there: a FIFO must not hold us up. */
@@ -244,10 +262,11 @@ int authorized_keys_find(const struct key_search *search, struct key_options *op
     struct stat file;
     FILE *stream = fd >= 0 && fstat(fd, &file) == 0 ? fdopen(fd, "r") : NULL;
     if (!stream) {
-        snprintf(why, why_cap, "%s: %s", search->path, strerror(errno));
+        int error = errno;
+        snprintf(why, why_cap, "%s: %s", search->path, strerror(error));
         if (fd >= 0)
             (void)close(fd);
-        return ERR_ACCESS;
+        return is_exhaustion(error) ? ERR_NOMEM : ERR_ACCESS;
     }
     int found = file_check(search, &file, why, why_cap);
     if (found == 0)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 /* A home in a temporary folder: DIR/home/.ssh/authorized_keys, all with sound modes. */
@@ -95,6 +96,35 @@ Test(authorized_keys_file, missing_is_no_error) {
     cr_assert_eq(find(&search), 0);
     search.path = at(KEYS "/below-a-file");
     cr_assert_eq(find(&search), 0);
+}
+
+/* What is opened and what the path leads to are two files: a link that changed in between does the same. */
+Test(authorized_keys_file, replaced_while_it_is_looked_at) {
+    char path[64];
+    int fd = open(at(KEYS), O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    struct key_search search = search_at(path);
+    find_well(&search);
+    cr_assert_eq(unlink(at(KEYS)), 0);
+    write_file(KEYS " (deleted)", RIG_OTHER_KEY "\n");
+    refused_for(&search, "was replaced while it was looked at", path);
+    search.strict_modes = false;
+    find_well(&search);
+    close(fd);
+}
+
+Test(authorized_keys_file, no_descriptor_is_not_no_file) {
+    struct key_search search = search_at(at(KEYS));
+    struct rlimit before, none = {0};
+    struct key_options options;
+    uint32_t line;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int found = authorized_keys_find(&search, &options, &line, why, sizeof why);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    cr_assert_eq(found, ERR_NOMEM);
 }
 
 struct mode {
