@@ -59,7 +59,10 @@ static bool paths_allowed(const struct policy *policy, uint8_t direction, const 
 
 /* To sshd a path is a host whose port is none: of what lists can have, "*:*" alone fits it. */
 static bool lists_any_path(const struct permission_list *list) {
-    return permission_open_matches(list, "", 0);
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->items[i].any_port && strcmp(list->items[i].host, "*") == 0)
+            return true;
+    return !list->restricted;
 }
 
 bool policy_may_open_path(const struct policy *policy, const char **why) {
