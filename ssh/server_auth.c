@@ -120,7 +120,7 @@ static const char *key_objection(const struct server_handshake *h) {
         return "the signature algorithm is not in PubkeyAcceptedAlgorithms";
     if (!request->has_signature || !request->security_key)
         return NULL;
-    if (!request->user_present && !login->key.touch_waived)
+    if (!request->user_present && (login->options->touch_required || !login->key.touch_waived))
         return "the security key was not touched";
     if (!request->user_verified && login->key.verify_required)
         return "the security key did not verify its user";

@@ -70,7 +70,7 @@ static const struct server_keyword keywords[] = {
     FILE_NAME("Banner", IN_MATCH, banner),
     SETTER("AuthenticationMethods", IN_MATCH, server_set_authentication_methods),
     REFUSED("RevokedKeys", IN_MATCH, "none", "leatd looks into no list of revoked keys"),
-    REFUSED("PubkeyAuthOptions", IN_MATCH, "none", "leatd cannot demand touch or verification"),
+    SETTER("PubkeyAuthOptions", IN_MATCH, server_set_pubkey_auth_options),
     REFUSED("UseDNS", IN_GLOBAL, "no", "leatd does not look up the names of clients"),
     REFUSED("RDomain", IN_MATCH, "none", "leatd knows no routing domains"),
     IGNORED_BECAUSE("AuthorizedKeysCommand", IN_MATCH, "none", "not run; keys are those of AuthorizedKeysFile"),

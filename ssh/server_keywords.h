@@ -90,6 +90,7 @@ MUST_USE int server_setting_path(const struct server_setting *setting, const cha
 int server_set_permit_root_login(const struct server_setting *setting);
 int server_set_authorized_keys_file(const struct server_setting *setting);
 int server_set_authentication_methods(const struct server_setting *setting);
+int server_set_pubkey_auth_options(const struct server_setting *setting);
 int server_set_allow_tcp_forwarding(const struct server_setting *setting);
 int server_set_allow_streamlocal_forwarding(const struct server_setting *setting);
 int server_set_gateway_ports(const struct server_setting *setting);

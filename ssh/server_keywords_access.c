@@ -51,6 +51,22 @@ int server_set_authorized_keys_file(const struct server_setting *setting) {
     return 0;
 }
 
+int server_set_pubkey_auth_options(const struct server_setting *setting) {
+    struct server_options *options = setting->draft->options;
+    bool touch = false, verify = false;
+    for (uint32_t i = 0; i < setting->words->count; i++) {
+        const char *name = setting->words->items[i];
+        bool is_touch = !strcasecmp(name, "touch-required"), is_verify = !strcasecmp(name, "verify-required");
+        if (!is_touch && !is_verify && strcasecmp(name, "none"))
+            return server_setting_error(setting, "must be none, touch-required or verify-required", name);
+        touch |= is_touch;
+        verify |= is_verify;
+    }
+    options->touch_required = touch;
+    options->verify_required = verify;
+    return 0;
+}
+
 /* Each word is a list of methods of which all must succeed; one word is enough. */
 int server_set_authentication_methods(const struct server_setting *setting) {
     const struct string_list *words = setting->words;

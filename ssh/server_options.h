@@ -38,6 +38,7 @@ struct server_options {
     /* who may come in */
     struct string_list authorized_keys_files; /* with %h %u %%; relative to the home; "none": empty list */
     bool strict_modes, pubkey_authentication, permit_root_login, refuse_connection;
+    bool touch_required, verify_required; /* PubkeyAuthOptions: of every security key */
     struct string_list allow_users, deny_users, allow_groups, deny_groups; /* patterns, as written */
     uint32_t max_auth_tries, max_sessions;
     uint32_t required_rsa_bits;

@@ -93,6 +93,9 @@ static void print_listeners(const struct server_options *options, FILE *out) {
 static void print_access(const struct server_options *options, FILE *out) {
     print_flag(out, "strictmodes", options->strict_modes);
     print_flag(out, "pubkeyauthentication", options->pubkey_authentication);
+    fprintf(out, "pubkeyauthoptions%s%s%s\n", options->touch_required ? " touch-required" : "",
+            options->verify_required ? " verify-required" : "",
+            options->touch_required || options->verify_required ? "" : " none");
     print_text(out, "permitrootlogin", options->permit_root_login ? "without-password" : "no");
     print_flag(out, "refuseconnection", options->refuse_connection);
     print_number(out, "maxauthtries", options->max_auth_tries);

@@ -342,11 +342,12 @@ static void authorize_sk(struct world *w, const char *options) {
 }
 
 /* What becomes of a signature that attests `flags`, and is none. */
-static void sk_case(enum io_backend backend, const char *options, uint8_t flags, const char *reason) {
+static void sk_case(enum io_backend backend, const char *statements, const char *options, uint8_t flags,
+                    const char *reason) {
     uint8_t rest[1024], inner[256], signature[64] = {1};
     struct writer writer, in;
     struct world w;
-    world_make(&w, backend, "", GCM);
+    world_make(&w, backend, statements, GCM);
     authorize_sk(&w, options);
     accept_service(&w);
     say_query(&w, SK);
@@ -369,12 +370,18 @@ static void sk_case(enum io_backend backend, const char *options, uint8_t flags,
 
 RIG_TEST(server_auth, security_keys) {
     static const char untouched[] = "the security key was not touched", bad[] = "bad signature";
-    sk_case(backend, "", 0, untouched);
-    sk_case(backend, "", 4, untouched);
-    sk_case(backend, "", 1, bad);
-    sk_case(backend, "no-touch-required ", 0, bad);
-    sk_case(backend, "verify-required ", 1, "the security key did not verify its user");
-    sk_case(backend, "verify-required ", 5, bad);
+    static const char unverified[] = "the security key did not verify its user";
+    sk_case(backend, "", "", 0, untouched);
+    sk_case(backend, "", "", 4, untouched);
+    sk_case(backend, "", "", 1, bad);
+    sk_case(backend, "", "no-touch-required ", 0, bad);
+    sk_case(backend, "", "verify-required ", 1, unverified);
+    sk_case(backend, "", "verify-required ", 5, bad);
+    sk_case(backend, "PubkeyAuthOptions touch-required\n", "no-touch-required ", 0, untouched);
+    sk_case(backend, "PubkeyAuthOptions touch-required\n", "no-touch-required ", 1, bad);
+    sk_case(backend, "PubkeyAuthOptions verify-required\n", "", 1, unverified);
+    sk_case(backend, "Match User somebody\nPubkeyAuthOptions verify-required\n", "no-touch-required ", 0, unverified);
+    sk_case(backend, "PubkeyAuthOptions verify-required\n", "", 5, bad);
 }
 
 /* ---- success ---- */
