@@ -44,10 +44,11 @@ static void account_deinit(struct account *account) {
     strings_clear(&account->groups);
 }
 
-/* The name becomes part of a path. */
+/* The name becomes part of a path, where it must lead nowhere else, nor to what an editor has left beside a file of
+ * keys ("alice~", ".alice.swp", "#alice#"). */
 static bool user_is_sound(const char *user) {
     size_t len = strlen(user);
-    if (len == 0 || len > LIMIT_USER_NAME_BYTES || strcmp(user, ".") == 0 || strcmp(user, "..") == 0)
+    if (len == 0 || len > LIMIT_USER_NAME_BYTES || user[0] == '.' || user[0] == '#' || user[len - 1] == '~')
         return false;
     for (const char *c = user; *c; c++)
         if (*c == '/' || (unsigned char)*c < 0x20 || *c == 0x7f)
@@ -178,9 +179,9 @@ static int options_resolve(struct login *login, bool sound) {
     return login->result->options ? 0 : ERR_NOMEM;
 }
 
-/* "user" or "user@addresses". 1, 0, ERR_CONFIG (a wrong mask), ERR_NOMEM. */
+/* "user" or "user@addresses", where the user's name may have an '@' too. 1, 0, ERR_CONFIG (a wrong mask), ERR_NOMEM. */
 static int user_matches(const struct login_request *request, const char *pattern) {
-    const char *at = strchr(pattern, '@');
+    const char *at = strrchr(pattern, '@');
     if (!at)
         return pattern_match(request->user, pattern, false);
     char *user = strndup(pattern, (size_t)(at - pattern));

@@ -215,6 +215,10 @@ static const struct row users[] = {
     {"AllowUsers miller@198.51.100.0/24 *@192.0.2.7", "miller", NULL, NULL, NULL},
     {"DenyUsers *@192.0.2.7", "miller", NULL, "DenyUsers", NULL},
     {"DenyUsers miller@198.51.100.0/24", "miller", NULL, NULL, NULL},
+    {"DenyUsers miller@mill@192.0.2.0/24", "miller@mill", NULL, "DenyUsers", NULL},
+    {"DenyUsers miller@mill@198.51.100.0/24", "miller@mill", NULL, NULL, NULL},
+    {"DenyUsers *@192.0.2.0/24", "miller@mill", NULL, "DenyUsers", NULL},
+    {"AllowUsers miller@mill@*", "miller@mill", NULL, NULL, NULL},
     /* groups */
     {"DenyGroups millers", "miller", NULL, "DenyGroups", NULL},
     {"DenyGroups millers", "bob", NULL, NULL, NULL},
@@ -338,9 +342,10 @@ Test(login, groups_are_looked_up_when_they_matter) {
 /* The name is part of a path, and of lines in the log. */
 Test(login, names) {
     static char longest[LIMIT_USER_NAME_BYTES + 2];
-    static const char *const wrong[] = {"",         ".",          "..",   "/",        "a/b", "../miller", "/etc/passwd",
-                                        "mil\nler", "mil\x1bler", "\x7f", "miller\t", "\x01"};
-    static const char *const right[] = {"m", "miller@mill", "müller", "-m", "...", "a b", "MILL\\miller", "%u", "*"};
+    static const char *const wrong[] = {
+        "",     ".",        "..",   "/",   "a/b",     "../miller",   "/etc/passwd", "mil\nler", "mil\x1bler",
+        "\x7f", "miller\t", "\x01", "...", ".miller", ".miller.swp", "miller~",     "#miller#", "~"};
+    static const char *const right[] = {"m", "miller@mill", "müller", "-m", "m.~m#", "a b", "MILL\\miller", "%u", "*"};
     struct login_result result;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const char *reason = ask("StrictModes no\nAuthorizedKeysFile DIR/home/%u DIR/keys/%u DIR/keys/ghost", wrong[i],
