@@ -122,7 +122,7 @@ static const char *key_objection(const struct server_handshake *h) {
         return NULL;
     if (!request->user_present && (login->options->touch_required || !login->key.touch_waived))
         return "the security key was not touched";
-    if (!request->user_verified && login->key.verify_required)
+    if (!request->user_verified && (login->options->verify_required || login->key.verify_required))
         return "the security key did not verify its user";
     return NULL;
 }
