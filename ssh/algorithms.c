@@ -19,43 +19,65 @@ const char algorithms_pubkey[] =
     "ssh-ed25519,ecdsa-sha2-nistp521,ecdsa-sha2-nistp384,ecdsa-sha2-nistp256,sk-ssh-ed25519@openssh.com,"
     "sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256";
 
-static bool any_pattern_matches(const struct string_list *patterns, const char *name) {
-    for (uint32_t i = 0; i < patterns->count; i++)
-        if (pattern_match(name, patterns->items[i], false))
+/* Names found so far, comma-separated, with room for all there can be. */
+struct names {
+    char *text;
+    size_t len;
+};
+
+static bool names_have(const struct names *names, const char *name) {
+    size_t name_len = strlen(name);
+    for (const char *at = names->text, *end = at + names->len; at < end;) {
+        size_t len = strcspn(at, ",");
+        if (len == name_len && memcmp(at, name, len) == 0)
             return true;
+        at += len + 1;
+    }
     return false;
 }
 
-/* Adds what `only` (NULL: everything) does not filter out and `into` does not have yet. */
-static void add_new(struct string_list *into, const struct string_list *from, const struct string_list *without,
-                    const char *only) {
-    for (uint32_t i = 0; i < from->count; i++) {
-        const char *name = from->items[i];
-        bool unwanted = !*name || strings_has(into, name) || (without && any_pattern_matches(without, name)) ||
-                        (only && pattern_list_match(name, only, false) != PATTERN_MATCHED);
-        if (!unwanted)
-            strings_add(into, text_copy(name));
+static bool is_listed(const char *name, const char *patterns) {
+    return pattern_list_match(name, patterns, false) == PATTERN_MATCHED;
+}
+
+/* Adds what `without` and `only` (each NULL: nothing) do not filter out and `names` does not have yet. A name stands
+ * behind the others' end while it is looked at. */
+static void add_new(struct names *names, const char *from, const char *without, const char *only) {
+    for (;; from++) {
+        size_t len = strcspn(from, ","), comma = names->len > 0;
+        char *name = names->text + names->len + comma;
+        memcpy(name, from, len);
+        name[len] = 0;
+        bool unwanted = len == 0 || names_have(names, name) || (without && is_listed(name, without)) ||
+                        (only && !is_listed(name, only));
+        if (!unwanted && comma)
+            name[-1] = ',';
+        names->len += unwanted ? 0 : comma + len;
+        names->text[names->len] = 0;
+        from += len;
+        if (!*from)
+            return;
     }
 }
 
 static int resolve(const char *text, const char *defaults, const char *only, char **resolved) {
     char prefix = *text && strchr("+-^", *text) ? *text : 0;
-    struct string_list named, usual, result = {0};
-    items_split(text + (prefix != 0), &named);
-    items_split(defaults, &usual);
+    struct names names = {.text = malloc(strlen(text) + strlen(defaults) + 2)};
+    const char *named = text + (prefix != 0);
+    if (!names.text)
+        return ERR_NOMEM;
     if (prefix == '+' || prefix == '-')
-        add_new(&result, &usual, prefix == '-' ? &named : NULL, only);
+        add_new(&names, defaults, prefix == '-' ? named : NULL, only);
     if (prefix != '-')
-        add_new(&result, &named, NULL, only);
+        add_new(&names, named, NULL, only);
     if (prefix == '^')
-        add_new(&result, &usual, NULL, only);
-    strings_clear(&named);
-    strings_clear(&usual);
-    int error = result.count ? 0 : ERR_CONFIG;
-    if (!error)
-        *resolved = strings_join(&result, ",");
-    strings_clear(&result);
-    return error;
+        add_new(&names, defaults, NULL, only);
+    if (names.len == 0) {
+        free(names.text);
+        return ERR_CONFIG;
+    }
+    *resolved = names.text;
+    return 0;
 }
 
 int algorithms_resolve(const char *text, const char *defaults, char **resolved) {

@@ -5,7 +5,7 @@
 
 extern const char algorithms_ciphers[], algorithms_kex[], algorithms_host_keys[], algorithms_pubkey[];
 
-/* The list that `text` stands for, owned by the caller. ERR_CONFIG: nothing remains. */
+/* The list that `text` stands for, owned by the caller. ERR_CONFIG: nothing remains. ERR_NOMEM. */
 MUST_USE int algorithms_resolve(const char *text, const char *defaults, char **resolved);
 /* The same, reduced to the AEAD ciphers that leat can carry packets with. */
 MUST_USE int algorithms_resolve_ciphers(const char *text, char **resolved);

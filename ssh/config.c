@@ -36,13 +36,14 @@ char *config_place(const struct place *place) {
 }
 
 int config_error(const struct place *place, const char *keyword, const char *format, ...) {
-    char *where = config_place(place), *text = NULL;
+    char *text = NULL, line[16] = "";
     va_list args;
     va_start(args, format);
     int len = vasprintf(&text, format, args);
     va_end(args);
-    log_error("%s: %s: %s", where, keyword, len < 0 ? "wrong" : text);
-    free(where);
+    if (place->line)
+        snprintf(line, sizeof line, ":%u", place->line);
+    log_error("%s%s: %s: %s", place->file, line, keyword, len < 0 ? "wrong" : text);
     if (len >= 0)
         free(text);
     return ERR_CONFIG;

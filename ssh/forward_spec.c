@@ -1,5 +1,4 @@
 #include "ssh/options.h"
-#include "ssh/text.h"
 #include "ssh/values.h"
 #include <ctype.h>
 #include <netdb.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #define FIELDS_MAX 4
+static const char no_memory[] = "out of memory";
 
 /* "bind:port:host:hostport" cut at its colons. */
 struct fields {
@@ -51,7 +51,9 @@ static const char *fields_split(const char *text, struct fields *fields) {
     for (;; text++) {
         if (fields->count == FIELDS_MAX)
             return "too many fields (an IPv6 address goes in brackets)";
-        char *field = text_copy(text);
+        char *field = strdup(text);
+        if (!field)
+            return no_memory;
         unsigned i = fields->count++;
         fields->text[i] = field;
         const char *wrong = field_take(&text, field, &fields->is_path[i]);
@@ -110,13 +112,13 @@ static int fields_to_spec(enum forward_kind kind, struct fields *fields, struct 
     if (fields->count < 3)
         return short_spec(kind, fields, why);
     unsigned first = fields->count - 3;
-    if (first)
-        spec->bind = text_copy(fields->text[0]);
+    if (first && !(spec->bind = strdup(fields->text[0])))
+        return fail(why, ERR_NOMEM, no_memory);
     int error = fields_check(kind, fields->text + first, spec, why);
     if (error)
         return error;
-    spec->host = text_copy(fields->text[first + 1]);
-    return 0;
+    spec->host = strdup(fields->text[first + 1]);
+    return spec->host ? 0 : fail(why, ERR_NOMEM, no_memory);
 }
 
 int forward_spec_parse(enum forward_kind kind, const char *text, struct forward_spec *spec, const char **why) {
@@ -124,14 +126,13 @@ int forward_spec_parse(enum forward_kind kind, const char *text, struct forward_
     struct fields fields = {0};
     text += strspn(text, " \t");
     *why = fields_split(text, &fields);
-    int error = *why ? ERR_CONFIG : fields_to_spec(kind, &fields, spec, why);
+    int error = *why == no_memory ? ERR_NOMEM : *why ? ERR_CONFIG : fields_to_spec(kind, &fields, spec, why);
     fields_deinit(&fields);
-    if (error) {
+    if (!error && !(spec->text = strdup(text)))
+        error = fail(why, ERR_NOMEM, no_memory);
+    if (error)
         forward_spec_deinit(spec);
-        return error;
-    }
-    spec->text = text_copy(text);
-    return 0;
+    return error;
 }
 
 void forward_spec_deinit(struct forward_spec *spec) {

@@ -181,8 +181,9 @@ static int set_algorithms(const struct setting *setting, const char *defaults, c
     int error = one_word(setting);
     if (error)
         return error;
-    if (algorithms_resolve(setting->words.items[0], defaults, &list))
-        return setting_error(setting, "no algorithm remains");
+    error = algorithms_resolve(setting->words.items[0], defaults, &list);
+    if (error)
+        return setting_error(setting, error == ERR_CONFIG ? "no algorithm remains" : err_text(error));
     if (setting->store)
         text_set(field, text_copy(list));
     free(list);
@@ -206,7 +207,10 @@ int keyword_set_ciphers(const struct setting *setting) {
     int error = one_word(setting);
     if (error || !setting->store)
         return error;
-    if (algorithms_resolve_ciphers(setting->words.items[0], &list))
+    error = algorithms_resolve_ciphers(setting->words.items[0], &list);
+    if (error == ERR_NOMEM)
+        return setting_error(setting, err_text(error));
+    if (error)
         return setting_error(setting, "leat only has aes128-gcm@openssh.com, aes256-gcm@openssh.com and "
                                       "chacha20-poly1305@openssh.com, and none of them is in");
     text_set(&setting->config->options->ciphers, list);

@@ -103,19 +103,6 @@ static int account_look_up(struct login *login) {
     return done;
 }
 
-static int group_add(struct account *account, const char *name) {
-    char **items = realloc(account->groups.items, (account->groups.count + 1) * sizeof *items);
-    char *copy = strdup(name);
-    if (items)
-        account->groups.items = items;
-    if (!items || !copy) {
-        free(copy);
-        return ERR_NOMEM;
-    }
-    items[account->groups.count++] = copy;
-    return 0;
-}
-
 static int group_look_up(struct login *login, gid_t gid, char **buffer, size_t *cap) {
     struct group space, *entry = NULL;
     int error = ERANGE;
@@ -124,7 +111,7 @@ static int group_look_up(struct login *login, gid_t gid, char **buffer, size_t *
     while (error == ERANGE && nss_buffer_grow(buffer, cap, &error))
         error = getgrgid_r(gid, &space, *buffer, *cap, &entry);
     if (error == 0 && entry)
-        return group_add(&login->account, entry->gr_name);
+        return strings_add_copy(&login->account.groups, entry->gr_name);
     return is_unknown(error) ? 0 : nss_failed(login, "groups", error);
 }
 
@@ -262,27 +249,43 @@ static bool path_add(char path[PATH_MAX], size_t *at, const char *part, size_t l
     return true;
 }
 
-static bool token_add(char path[PATH_MAX], size_t *at, char token, const char *user, const char *home) {
-    const char *value = token == '%' ? "%" : token == 'u' ? user : token == 'h' ? home : NULL;
+static bool token_add(char path[PATH_MAX], size_t *at, char token, const char *user,
+                      const struct key_file_owner *owner) {
+    char number[16];
+    const char *value = token == '%' ? "%" : token == 'u' ? user : token == 'h' ? owner->home : NULL;
+    if (token == 'U' && owner->known) {
+        snprintf(number, sizeof number, "%u", (unsigned)owner->uid);
+        value = number;
+    }
     return value && path_add(path, at, value, strlen(value));
 }
 
-char *login_key_path(const char *pattern, const char *user, const char *home) {
-    char path[PATH_MAX];
+static bool path_expand(char path[PATH_MAX], const char *pattern, const char *user,
+                        const struct key_file_owner *owner) {
     size_t at = 0;
+    const char *home = owner->home;
     bool relative = pattern[0] != '/' && strncmp(pattern, "%h", 2) != 0;
     if (relative && (!home || !path_add(path, &at, home, strlen(home)) || !path_add(path, &at, "/", 1)))
-        return NULL;
+        return false;
     while (*pattern) {
         size_t len = strcspn(pattern, "%");
         if (!path_add(path, &at, pattern, len))
-            return NULL;
+            return false;
         pattern += len;
-        if (*pattern == '%' && !token_add(path, &at, *++pattern, user, home))
-            return NULL;
+        if (*pattern == '%' && !token_add(path, &at, *++pattern, user, owner))
+            return false;
         pattern += *pattern != 0;
     }
-    return path[0] == '/' ? strdup(path) : NULL;
+    return path[0] == '/';
+}
+
+int login_key_path(const char *pattern, const char *user, const struct key_file_owner *owner, char **path) {
+    char expanded[PATH_MAX] = "";
+    *path = NULL;
+    if (!path_expand(expanded, pattern, user, owner))
+        return 0;
+    *path = strdup(expanded);
+    return *path ? 0 : ERR_NOMEM;
 }
 
 static void key_found(struct login *login, const char *path, uint32_t line) {
@@ -294,15 +297,14 @@ static void key_found(struct login *login, const char *path, uint32_t line) {
 
 /* Looks into one of the user's files. The last one that could not be looked into is the reason, should no other hold
  * the key. */
-static int file_search(struct login *login, const char *path) {
+static int file_search(struct login *login, const char *path, const struct key_file_owner *owner) {
     const struct login_request *request = login->request;
-    const struct account *account = &login->account;
     struct key_search search = {
         .path = path,
         .type = request->key_type,
         .blob = request->key_blob,
         .strict_modes = login->result->options->strict_modes,
-        .owner = {.known = account->known, .uid = account->uid, .home = account->home},
+        .owner = *owner,
         .address = request->address,
         .host = request->host,
         .now = request->now,
@@ -321,11 +323,15 @@ static int file_search(struct login *login, const char *path) {
 static int keys_search(struct login *login) {
     const struct login_request *request = login->request;
     const struct string_list *files = &login->result->options->authorized_keys_files;
+    const struct account *account = &login->account;
+    const struct key_file_owner owner = {.known = account->known, .uid = account->uid, .home = account->home};
     bool any = false;
     for (uint32_t i = 0; i < files->count && !login->result->allowed; i++) {
-        char *path = login_key_path(files->items[i], request->user, login->account.home);
+        char *path;
+        int error = login_key_path(files->items[i], request->user, &owner, &path);
         any = any || path;
-        int error = path ? file_search(login, path) : 0;
+        if (path)
+            error = file_search(login, path, &owner);
         free(path);
         if (error)
             return error;

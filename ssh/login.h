@@ -24,5 +24,6 @@ struct login_result {
 /* Always fills in *result; ERR_NOMEM: refused for that reason. login_result_deinit afterwards. */
 MUST_USE int login_check(const struct login_request *request, struct login_result *result);
 void login_result_deinit(struct login_result *result);
-/* %h %u %% of AuthorizedKeysFile; NULL: a token cannot be expanded (no home), or the path is not absolute then. */
-char *login_key_path(const char *pattern, const char *user, const char *home);
+/* %h %u %U %% of AuthorizedKeysFile into *path, the caller's. NULL: a token cannot be expanded (the user has no home,
+ * no number), the path is not absolute then, or too long. ERR_NOMEM. */
+MUST_USE int login_key_path(const char *pattern, const char *user, const struct key_file_owner *owner, char **path);

@@ -31,7 +31,7 @@ struct forward_spec {
 
 /* "[bind:]port:host:hostport" in every spelling of ssh(1): IPv6 in brackets, "*" and empty bind, service names, \: for
  * a colon. A '/' makes a field a socket path, as in ssh. ERR_CONFIG with *why (static); ERR_UNSUPPORTED with *why for
- * socket paths and SOCKS. */
+ * socket paths and SOCKS. ERR_NOMEM with *why. */
 MUST_USE int forward_spec_parse(enum forward_kind kind, const char *text, struct forward_spec *spec, const char **why);
 void forward_spec_deinit(struct forward_spec *spec);
 

@@ -24,19 +24,19 @@ static int split(const char *text, char **host, const char **port, const char **
         return fail(why, ERR_CONFIG, "must be host:port");
     if (len >= NI_MAXHOST)
         return fail(why, ERR_CONFIG, "the host is too long");
-    *host = text_copy_part(text + brackets, len - brackets);
+    *host = strndup(text + brackets, len - brackets);
     *port = behind + 1;
-    return 0;
+    return *host ? 0 : fail(why, ERR_NOMEM, err_text(ERR_NOMEM));
 }
 
-static void append(struct permission_list *list, const struct permission *permission) {
+static int append(struct permission_list *list, const struct permission *permission) {
     struct permission *items = realloc(list->items, (list->count + 1) * sizeof *items);
-    if (!items) {
-        log_fatal("out of memory");
-        exit(255);
-    }
+    if (!items)
+        return ERR_NOMEM;
     list->items = items;
     items[list->count++] = *permission;
+    list->restricted = true;
+    return 0;
 }
 
 int permission_add(struct permission_list *list, enum permission_use use, const char *text, const char **why) {
@@ -54,12 +54,14 @@ int permission_add(struct permission_list *list, enum permission_use use, const 
         return fail(why, ERR_CONFIG, "bad port number");
     }
     if (bare_port)
-        permission.host = text_copy("*");
-    for (char *c = permission.host; use == PERMISSION_LISTEN && *c; c++)
+        permission.host = strdup("*");
+    for (char *c = permission.host; use == PERMISSION_LISTEN && c && *c; c++)
         *c = (char)tolower((unsigned char)*c);
-    append(list, &permission);
-    list->restricted = true;
-    return 0;
+    error = permission.host ? append(list, &permission) : ERR_NOMEM;
+    if (!error)
+        return 0;
+    free(permission.host);
+    return fail(why, error, err_text(error));
 }
 
 void permission_clear(struct permission_list *list) {

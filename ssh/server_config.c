@@ -6,7 +6,8 @@
 #include <string.h>
 
 void server_config_add(struct server_config *config, const struct server_statement *statement) {
-    config->statements = server_array_append(config->statements, config->statements_count, sizeof *config->statements);
+    config->statements =
+        server_need(server_array_append(config->statements, config->statements_count, sizeof *config->statements));
     config->statements[config->statements_count++] = *statement;
 }
 
@@ -91,10 +92,12 @@ int server_config_try(const struct server_config *config, const struct match_sub
     resolution.draft = (struct server_draft){.options = server_options_create(),
                                              .directory = config->directory,
                                              .default_host_keys = &config->default_host_keys};
-    resolution.applies = server_array(NULL, config->blocks_count, sizeof *resolution.applies);
-    for (uint32_t i = 0; i < config->blocks_count; i++)
+    resolution.applies = calloc(config->blocks_count, sizeof *resolution.applies);
+    int error = resolution.draft.options && resolution.applies ? 0 : ERR_NOMEM;
+    for (uint32_t i = 0; !error && i < config->blocks_count; i++)
         resolution.applies[i] = server_match_holds(config, i, subject);
-    int error = tier_apply(&resolution, TIER_MATCH);
+    if (!error)
+        error = tier_apply(&resolution, TIER_MATCH);
     if (!error)
         error = tier_apply(&resolution, TIER_GLOBAL);
     if (!error)
@@ -107,10 +110,9 @@ int server_config_try(const struct server_config *config, const struct match_sub
     return error;
 }
 
-/* Each statement was applied on its own when it was read, and the global section as a whole: nothing can be wrong. */
+/* Each statement was applied on its own when it was read, and the global section as a whole: nothing is wrong with the
+ * configuration. But what it refers to may be out of reach now: /etc/services, for want of a descriptor. */
 struct server_options *server_config_resolve(const struct server_config *config, const struct match_subject *subject) {
     struct server_options *options = NULL;
-    int error = server_config_try(config, subject, &options);
-    CHECK(!error);
-    return options;
+    return server_config_try(config, subject, &options) == 0 ? options : NULL;
 }

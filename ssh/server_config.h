@@ -25,16 +25,16 @@ struct match_subject {
 };
 
 struct server_command_line {
-    const char *config_file;         /* -f; default /etc/leat/leatd_config */
-    struct string_list host_keys;    /* -h */
-    struct string_list statements;   /* -o, -p, -g … as "Keyword value", in order */
-    int family;                      /* -4 -6 */
+    const char *config_file;                                           /* -f; default /etc/leat/leatd_config */
+    struct string_list host_keys;                                      /* -h */
+    struct string_list statements;                                     /* -o, -p, -g … as "Keyword value", in order */
+    int family;                                                        /* -4 -6 */
     bool foreground, to_stderr, test_only, print, inetd, version_only; /* -D -e -t -T -i -V */
-    uint32_t debug;                  /* -d, counted */
-    bool quiet;                      /* -q */
-    const char *log_file;            /* -E */
-    struct string_list connection;   /* -C keyword=value … */
-    char *directory;                 /* where the program was started: relative paths keep their meaning in a reload */
+    uint32_t debug;                                                    /* -d, counted */
+    bool quiet;                                                        /* -q */
+    const char *log_file;                                              /* -E */
+    struct string_list connection;                                     /* -C keyword=value … */
+    char *directory; /* where the program was started: relative paths keep their meaning in a reload */
 };
 /* 0; ERR_CONFIG: usage was printed. */
 MUST_USE int server_command_line_parse(struct server_command_line *line, int argc, char **argv);
@@ -55,8 +55,8 @@ MUST_USE int server_config_read_stream(FILE *stream, const char *name, struct se
 struct server_config *server_config_ref(const struct server_config *config);
 void server_config_unref(struct server_config *config);
 
-/* The options of a connection; subject NULL: the global section alone. The caller's reference. Never fails on a
- * configuration that was read. */
+/* The options of a connection; subject NULL: the global section alone. The caller's reference. NULL: out of memory, or
+ * of what else it takes to read them once more (reported). */
 struct server_options *server_config_resolve(const struct server_config *config, const struct match_subject *subject);
 /* Does any Match look at the user's groups? Then they must be looked up before resolving. */
 bool server_config_needs_groups(const struct server_config *config);

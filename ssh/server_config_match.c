@@ -91,13 +91,13 @@ int server_match_parse(struct server_config *config, const struct place *place, 
     if (error) {
         error = config_error(place, "Match", "a quote is not closed");
     } else {
-        block.criteria = server_array(NULL, words.count + 1, sizeof *block.criteria);
+        block.criteria = server_need(reallocarray(NULL, words.count + 1, sizeof *block.criteria));
         error = criteria_take(place, &words, &block);
         strings_clear(&words);
     }
     bool all = !error && block.criteria[0].kind == CRITERION_ALL;
     block.unconditional = all && config->blocks[parent].unconditional;
-    config->blocks = server_array_append(config->blocks, config->blocks_count, sizeof *config->blocks);
+    config->blocks = server_need(server_array_append(config->blocks, config->blocks_count, sizeof *config->blocks));
     *index = config->blocks_count;
     config->blocks[config->blocks_count++] = block;
     return error;

@@ -49,9 +49,9 @@ struct server_config {
 
 /* Takes the statement over; its words too. */
 void server_config_add(struct server_config *config, const struct server_statement *statement);
-/* Stores one statement's value in the draft, noting what is to be noted. ERR_CONFIG: reported. */
+/* Stores one statement's value in the draft, noting what is to be noted. ERR_CONFIG: reported. ERR_NOMEM. */
 MUST_USE int server_statement_apply(const struct server_statement *statement, struct server_draft *draft);
-/* The options for a subject. ERR_CONFIG: reported; only where the whole configuration has never been resolved. */
+/* The options for a subject. ERR_CONFIG: reported. ERR_NOMEM. */
 MUST_USE int server_config_try(const struct server_config *config, const struct match_subject *subject,
                                struct server_options **options);
 

@@ -40,13 +40,13 @@ static const char *file_name(struct server_config *config, const char *name) {
 }
 
 static struct server_config *config_create(const char *directory) {
-    struct server_config *config = server_array(NULL, 1, sizeof *config);
+    struct server_config *config = server_need(malloc(sizeof *config));
     *config = (struct server_config){.blocks_count = 1};
     atomic_init(&config->references, 1);
     config->directory = directory ? text_copy(directory) : getcwd(NULL, 0);
     if (!config->directory)
         config->directory = text_copy("/");
-    config->blocks = server_array(NULL, 1, sizeof *config->blocks);
+    config->blocks = server_need(malloc(sizeof *config->blocks));
     config->blocks[0] = (struct match_block){.unconditional = true};
     return config;
 }
@@ -75,10 +75,13 @@ static void failed(struct reader *reader, int error) {
 
 /* On its own, over options that are thrown away: also what no connection will ever have is checked. */
 static int statement_check(struct reader *reader, const struct server_statement *statement) {
-    struct server_draft draft = {
-        .options = server_options_create(), .directory = reader->config->directory, .noted = reader->noted};
+    struct server_draft draft = {.options = server_need(server_options_create()),
+                                 .directory = reader->config->directory,
+                                 .noted = reader->noted};
     int error = server_statement_apply(statement, &draft);
     server_options_unref(draft.options);
+    if (error == ERR_NOMEM)
+        log_error("%s", err_text(error));
     return error;
 }
 
@@ -260,6 +263,8 @@ static int finish(struct reader *reader, struct server_config **config) {
     struct server_options *options = NULL;
     find_host_keys(reader->config);
     int error = reader->errors ? ERR_CONFIG : server_config_try(reader->config, NULL, &options);
+    if (error == ERR_NOMEM)
+        log_error("%s", err_text(error));
     server_options_unref(options);
     free(reader->include_directory);
     if (error)

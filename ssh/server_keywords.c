@@ -260,8 +260,12 @@ int server_setting_path(const struct server_setting *setting, const char *name, 
         return server_setting_error(setting, "must not be empty", name);
     if (*name == '~')
         return server_setting_error(setting, "~ has no meaning here", name);
-    *path = *name == '/' ? text_copy(name) : text_format("%s/%s", setting->draft->directory, name);
-    return 0;
+    *path = NULL;
+    if (*name == '/')
+        *path = strdup(name);
+    else if (asprintf(path, "%s/%s", setting->draft->directory, name) < 0)
+        *path = NULL;
+    return *path ? 0 : ERR_NOMEM;
 }
 
 static bool is_one_of(const char *value, const char *list) {
@@ -309,9 +313,10 @@ static int set_file(const struct server_setting *setting, char **field) {
 static int add_patterns(const struct server_setting *setting, struct string_list *field) {
     if (strings_has(setting->words, ""))
         return server_setting_error(setting, "an empty pattern", "");
-    for (uint32_t i = 0; i < setting->words->count; i++)
-        strings_add(field, text_copy(setting->words->items[i]));
-    return 0;
+    int error = 0;
+    for (uint32_t i = 0; !error && i < setting->words->count; i++)
+        error = strings_add_copy(field, setting->words->items[i]);
+    return error;
 }
 
 static int set_ignored(const struct server_setting *setting) {

@@ -52,9 +52,10 @@ struct server_setting {
     const struct string_list *words; /* at least one */
 };
 
-/* `items` with room for `count`; without memory the program ends, as in text.h. */
-void *server_array(void *items, size_t count, size_t size);
-/* The same for one more than `count`, of items that only ever grew by this: doubled when they are full. */
+/* Of reading: memory, without which the program ends, as in text.h. */
+void *server_need(void *memory);
+/* `items` with room for one more than `count`, which only ever grew by this: doubled when they are full. NULL: no
+ * memory, and items are as they were. */
 void *server_array_append(void *items, size_t count, size_t size);
 
 /* NULL: nobody knows it. Never an alias. */
@@ -63,12 +64,12 @@ uint32_t server_keyword_index(const struct server_keyword *keyword);
 /* The words of a statement as the keyword wants them. ERR_CONFIG: reported. */
 MUST_USE int server_keyword_words(const struct server_keyword *keyword, const struct place *place, const char *rest,
                                   struct string_list *words);
-/* Stores the value in the draft, over or beside what is there. ERR_CONFIG: reported. */
+/* Stores the value in the draft, over or beside what is there. ERR_CONFIG: reported. ERR_NOMEM. */
 MUST_USE int server_keyword_apply(const struct server_setting *setting);
 
-/* Options with every default that needs no more than a number; lists and files are still empty. */
+/* Options with every default that needs no more than a number; lists and files are still empty. NULL: no memory. */
 struct server_options *server_options_create(void);
-/* Ports into addresses, defaults into empty lists. ERR_CONFIG: reported. */
+/* Ports into addresses, defaults into empty lists. ERR_CONFIG: reported. ERR_NOMEM. */
 MUST_USE int server_draft_finish(struct server_draft *draft);
 
 /* "PLACE: Keyword: TEXT: 'value'"; ERR_CONFIG. */
@@ -84,13 +85,13 @@ MUST_USE int server_setting_choose(const struct server_setting *setting, const s
                                    size_t count, int *value);
 #define SERVER_CHOOSE(setting, choices, value)                                                                         \
     server_setting_choose(setting, choices, sizeof(choices) / sizeof *(choices), value)
-/* A file name made absolute, the caller's; ERR_CONFIG: reported. */
+/* A file name made absolute, the caller's; ERR_CONFIG: reported. ERR_NOMEM. */
 MUST_USE int server_setting_path(const struct server_setting *setting, const char *name, char **path);
 
 int server_set_permit_root_login(const struct server_setting *setting);
 int server_set_authorized_keys_file(const struct server_setting *setting);
-int server_set_authentication_methods(const struct server_setting *setting);
 int server_set_pubkey_auth_options(const struct server_setting *setting);
+int server_set_authentication_methods(const struct server_setting *setting);
 int server_set_allow_tcp_forwarding(const struct server_setting *setting);
 int server_set_allow_streamlocal_forwarding(const struct server_setting *setting);
 int server_set_gateway_ports(const struct server_setting *setting);

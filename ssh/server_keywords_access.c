@@ -31,8 +31,8 @@ static const char *tokens_wrong(const char *path) {
     if (*path == '~')
         return "~ has no meaning here (a relative path is in the user's home)";
     for (const char *at = path; (at = strchr(at, '%')); at += 2)
-        if (!at[1] || !strchr("hu%", at[1]))
-            return "only %h, %u and %% are expanded";
+        if (!at[1] || !strchr("huU%", at[1]))
+            return "only %h, %u, %U and %% are expanded";
     return *path ? NULL : "must not be empty";
 }
 
@@ -44,11 +44,12 @@ int server_set_authorized_keys_file(const struct server_setting *setting) {
             return server_setting_error(setting, wrong, setting->words->items[i]);
     }
     strings_clear(files);
-    for (uint32_t i = 0; i < setting->words->count; i++)
-        if (strcasecmp(setting->words->items[i], "none"))
-            strings_add(files, text_copy(setting->words->items[i]));
     setting->draft->keys_files_given = true;
-    return 0;
+    int error = 0;
+    for (uint32_t i = 0; !error && i < setting->words->count; i++)
+        if (strcasecmp(setting->words->items[i], "none"))
+            error = strings_add_copy(files, setting->words->items[i]);
+    return error;
 }
 
 int server_set_pubkey_auth_options(const struct server_setting *setting) {
@@ -131,10 +132,13 @@ static int set_permissions(const struct server_setting *setting, enum permission
         list->restricted = none;
         return server_setting_one_word(setting);
     }
-    for (uint32_t i = 0; i < setting->words->count; i++)
-        if (permission_add(list, use, setting->words->items[i], &why))
-            return server_setting_error(setting, why, setting->words->items[i]);
-    return 0;
+    int error = 0;
+    uint32_t i = 0;
+    while (!error && i < setting->words->count)
+        error = permission_add(list, use, setting->words->items[i++], &why);
+    if (error && error != ERR_NOMEM)
+        return server_setting_error(setting, why, setting->words->items[i - 1]);
+    return error;
 }
 
 int server_set_permit_open(const struct server_setting *setting) {
@@ -199,8 +203,11 @@ static int timeout_add(const struct server_setting *setting, const char *word) {
     uint32_t seconds;
     if (!equals || equals == word || !value_seconds(equals + 1, &seconds))
         return server_setting_error(setting, "must be type=interval", word);
+    char *type = strndup(word, (size_t)(equals - word));
+    if (!type)
+        return ERR_NOMEM;
     options->channel_timeouts[options->channel_timeouts_count++] =
-        (struct channel_timeout){.type = text_copy_part(word, (size_t)(equals - word)), .seconds = seconds};
+        (struct channel_timeout){.type = type, .seconds = seconds};
     return 0;
 }
 
@@ -211,8 +218,10 @@ int server_set_channel_timeout(const struct server_setting *setting) {
     if (!strcasecmp(words->items[0], "none"))
         return words->count == 1 ? 0
                                  : server_setting_error(setting, "'none' must stand alone, before", words->items[1]);
-    options->channel_timeouts =
-        server_array(options->channel_timeouts, words->count, sizeof *options->channel_timeouts);
+    struct channel_timeout *timeouts = reallocarray(options->channel_timeouts, words->count, sizeof *timeouts);
+    if (!timeouts)
+        return ERR_NOMEM;
+    options->channel_timeouts = timeouts;
     int error = 0;
     for (uint32_t i = 0; !error && i < words->count; i++)
         error = timeout_add(setting, words->items[i]);
@@ -250,7 +259,9 @@ int server_set_users(const struct server_setting *setting) {
         const char *wrong = user_wrong(setting->words->items[i]);
         if (wrong)
             return server_setting_error(setting, wrong, setting->words->items[i]);
-        strings_add(field, text_copy(setting->words->items[i]));
+        int error = strings_add_copy(field, setting->words->items[i]);
+        if (error)
+            return error;
     }
     return 0;
 }

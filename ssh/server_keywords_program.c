@@ -34,14 +34,17 @@ int server_set_port(const struct server_setting *setting) {
         return 0;
     if (options->ports_count == LIMIT_LISTEN_ADDRESSES / 2) /* an address of each family is listened on */
         return server_setting_error(setting, "too many ports", word(setting));
+    uint16_t *ports = server_array_append(options->ports, options->ports_count, sizeof *ports);
+    if (!ports)
+        return ERR_NOMEM;
     draft->ports_fixed = command_line;
-    options->ports = server_array_append(options->ports, options->ports_count, sizeof *options->ports);
-    options->ports[options->ports_count++] = port;
+    options->ports = ports;
+    ports[options->ports_count++] = port;
     return 0;
 }
 
-/* "host", "host:port", "[v6]", "[v6]:port", "v6"; port 0: none given. */
-static const char *listen_split(const char *text, char **host, uint16_t *port) {
+/* "host", "host:port", "[v6]", "[v6]:port", "v6"; port 0: none given. Else what is wrong with it. */
+static const char *listen_split(const char *text, char host[NI_MAXHOST], uint16_t *port) {
     const char *colon = strchr(text, ':');
     bool brackets = *text == '[', bare_v6 = !brackets && colon && strchr(colon + 1, ':');
     size_t len = brackets ? strcspn(text, "]") : bare_v6 ? strlen(text) : strcspn(text, ":");
@@ -51,7 +54,10 @@ static const char *listen_split(const char *text, char **host, uint16_t *port) {
     *port = 0;
     if (*behind && (*behind != ':' || !value_port(behind + 1, port) || *port == 0))
         return "bad port";
-    *host = text_copy_part(text + brackets, len - brackets);
+    if (len - brackets >= NI_MAXHOST)
+        return "bad address";
+    memcpy(host, text + brackets, len - brackets);
+    host[len - brackets] = 0;
     return NULL;
 }
 
@@ -69,32 +75,34 @@ static const char *listen_host_wrong(const char *host) {
     return host_sound(host) ? NULL : "bad address";
 }
 
-static void listen_append(struct server_options *options, char *host, uint16_t port) {
-    options->listen = server_array_append(options->listen, options->listen_count, sizeof *options->listen);
-    options->listen[options->listen_count++] = (struct listen_address){.host = host, .port = port};
+static int listen_append(struct server_options *options, const char *host, uint16_t port) {
+    struct listen_address *listen = server_array_append(options->listen, options->listen_count, sizeof *listen);
+    if (!listen)
+        return ERR_NOMEM;
+    options->listen = listen;
+    char *copy = strdup(host);
+    if (!copy)
+        return ERR_NOMEM;
+    listen[options->listen_count++] = (struct listen_address){.host = copy, .port = port};
+    return 0;
 }
 
 int server_set_listen_address(const struct server_setting *setting) {
     struct server_options *options = setting->draft->options;
     const struct string_list *words = setting->words;
-    char *host = NULL;
+    char host[NI_MAXHOST];
     uint16_t port;
     if (words->count > 1 && !strcmp(words->items[1], "rdomain"))
         return server_setting_error(setting, "leatd knows no routing domains", word(setting));
     int error = server_setting_one_word(setting);
     if (error)
         return error;
-    const char *wrong = listen_split(word(setting), &host, &port);
+    const char *wrong = listen_split(word(setting), host, &port);
     if (!wrong)
         wrong = listen_host_wrong(host);
     if (!wrong && options->listen_count == LIMIT_LISTEN_ADDRESSES)
         wrong = "too many addresses";
-    if (wrong) {
-        free(host);
-        return server_setting_error(setting, wrong, word(setting));
-    }
-    listen_append(options, host, port);
-    return 0;
+    return wrong ? server_setting_error(setting, wrong, word(setting)) : listen_append(options, host, port);
 }
 
 int server_set_family(const struct server_setting *setting) {
@@ -113,11 +121,10 @@ int server_set_host_key(const struct server_setting *setting) {
     if (error)
         return error;
     options->host_keys_given = true;
-    if (strings_has(&options->host_keys, path))
-        free(path);
-    else
-        strings_add(&options->host_keys, path);
-    return 0;
+    if (!strings_has(&options->host_keys, path))
+        error = strings_add_copy(&options->host_keys, path);
+    free(path);
+    return error;
 }
 
 /* Whether libssh knows the names, only libssh can tell. */
@@ -134,8 +141,9 @@ static int set_algorithms(const struct server_setting *setting, const char *defa
     int error = server_setting_one_word(setting);
     if (error)
         return error;
-    if (algorithms_resolve(word(setting), defaults, &list))
-        return server_setting_error(setting, "no algorithm remains", word(setting));
+    error = algorithms_resolve(word(setting), defaults, &list);
+    if (error)
+        return error == ERR_NOMEM ? error : server_setting_error(setting, "no algorithm remains", word(setting));
     if (!names_sound(list)) {
         free(list);
         return server_setting_error(setting, "bad name of an algorithm", word(setting));
@@ -162,7 +170,10 @@ int server_set_ciphers(const struct server_setting *setting) {
     int error = server_setting_one_word(setting);
     if (error)
         return error;
-    if (algorithms_resolve_ciphers(word(setting), &list))
+    error = algorithms_resolve_ciphers(word(setting), &list);
+    if (error == ERR_NOMEM)
+        return error;
+    if (error)
         return server_setting_error(setting,
                                     "leatd only has aes128-gcm@openssh.com, aes256-gcm@openssh.com and "
                                     "chacha20-poly1305@openssh.com, and none of them is in",
@@ -195,8 +206,9 @@ int server_set_version_addendum(const struct server_setting *setting) {
             return server_setting_error(setting, "must be printable ASCII", text);
     if (strlen(text) > ADDENDUM_BYTES_MAX)
         return server_setting_error(setting, "too long", text);
-    text_set(&setting->draft->options->version_addendum, none ? NULL : text_copy(text));
-    return 0;
+    char *copy = none ? NULL : strdup(text);
+    text_set(&setting->draft->options->version_addendum, copy);
+    return none || copy ? 0 : ERR_NOMEM;
 }
 
 int server_set_log_level(const struct server_setting *setting) {
@@ -226,9 +238,10 @@ static uint32_t numbers_split(const char *text, uint64_t *numbers) {
     uint32_t count = 0;
     for (;; text++) {
         size_t len = strcspn(text, ":");
-        char *number = text_copy_part(text, len);
+        char number[24] = "";
+        if (len < sizeof number)
+            memcpy(number, text, len);
         bool good = count < 3 && value_number(number, INT32_MAX, &numbers[count++]);
-        free(number);
         text += len;
         if (!good || !*text)
             return good ? count : 0;
@@ -322,25 +335,48 @@ int server_set_memory_limit(const struct server_setting *setting) {
     return take_size(setting, LIMIT_WINDOW_START_BYTES, UINT64_MAX >> 1, &setting->draft->options->memory_limit);
 }
 
-static void relay_append(struct server_options *options, struct forward_spec *spec, bool everywhere, char *text) {
-    options->relays = server_array_append(options->relays, options->relays_count, sizeof *options->relays);
-    options->relays[options->relays_count++] = (struct relay_spec){
-        .listen = {.host = everywhere ? NULL : text_copy(spec->bind), .port = spec->port},
-        .host = text_copy(spec->host),
+/* Takes the texts of the spec over. */
+static int relay_append(const struct server_setting *setting, struct forward_spec *spec, bool everywhere) {
+    struct server_options *options = setting->draft->options;
+    struct relay_spec *relays = server_array_append(options->relays, options->relays_count, sizeof *relays);
+    char *text = NULL;
+    if (!relays)
+        return ERR_NOMEM;
+    options->relays = relays;
+    if (asprintf(&text, "%s %s", setting->words->items[0], setting->words->items[1]) < 0)
+        return ERR_NOMEM;
+    if (everywhere)
+        text_set(&spec->bind, NULL);
+    relays[options->relays_count++] = (struct relay_spec){
+        .listen = {.host = spec->bind, .port = spec->port},
+        .host = spec->host,
         .port = spec->host_port,
         .text = text,
     };
+    spec->bind = spec->host = NULL;
+    return 0;
+}
+
+static int relay_parse(const struct server_setting *setting, struct forward_spec *spec) {
+    const char *why;
+    char *joined;
+    if (setting->words->count != 2)
+        return ERR_CONFIG;
+    if (asprintf(&joined, "%s:%s", setting->words->items[0], setting->words->items[1]) < 0)
+        return ERR_NOMEM;
+    int error = forward_spec_parse(FORWARD_LOCAL, joined, spec, &why);
+    free(joined);
+    return error;
 }
 
 int server_set_relay(const struct server_setting *setting) {
     struct server_options *options = setting->draft->options;
     struct forward_spec spec;
-    const char *why;
-    char *joined = strings_join(setting->words, ":");
-    int error = setting->words->count == 2 ? forward_spec_parse(FORWARD_LOCAL, joined, &spec, &why) : ERR_CONFIG;
-    free(joined);
+    int error = relay_parse(setting, &spec);
     if (error == ERR_UNSUPPORTED)
         return server_setting_error(setting, "only TCP is relayed, no Unix socket", word(setting));
+    if (error == ERR_NOMEM)
+        return error;
     if (error)
         return server_setting_error(setting, "must be [bind:]port host:hostport", word(setting));
     bool everywhere = !spec.bind || !*spec.bind || !strcmp(spec.bind, "*");
@@ -349,7 +385,7 @@ int server_set_relay(const struct server_setting *setting) {
     else if (options->relays_count == LIMIT_LISTEN_ADDRESSES)
         error = server_setting_error(setting, "too many relays", word(setting));
     else
-        relay_append(options, &spec, everywhere, strings_join(setting->words, " "));
+        error = relay_append(setting, &spec, everywhere);
     forward_spec_deinit(&spec);
     return error;
 }
@@ -368,7 +404,8 @@ int server_set_account(const struct server_setting *setting) {
     int error = server_setting_one_word(setting);
     if (!error && !*word(setting))
         error = server_setting_error(setting, "must not be empty", "");
-    if (!error)
-        text_set(field, text_copy(word(setting)));
-    return error;
+    if (error)
+        return error;
+    text_set(field, strdup(word(setting)));
+    return *field ? 0 : ERR_NOMEM;
 }

@@ -9,22 +9,23 @@
 
 #define PORT_DEFAULT 22
 
-void *server_array(void *items, size_t count, size_t size) {
-    void *array = reallocarray(items, count, size);
-    if (!array) {
+void *server_need(void *memory) {
+    if (!memory) {
         log_fatal("out of memory");
         exit(255);
     }
-    return array;
+    return memory;
 }
 
 void *server_array_append(void *items, size_t count, size_t size) {
     bool full = (count & (count - 1)) == 0;
-    return full ? server_array(items, count ? 2 * count : 1, size) : items;
+    return full ? reallocarray(items, count ? 2 * count : 1, size) : items;
 }
 
 struct server_options *server_options_create(void) {
-    struct server_options *options = server_array(NULL, 1, sizeof *options);
+    struct server_options *options = malloc(sizeof *options);
+    if (!options)
+        return NULL;
     *options = (struct server_options){
         .strict_modes = true,
         .pubkey_authentication = true,
@@ -47,13 +48,16 @@ struct server_options *server_options_create(void) {
         .per_source_bits4 = 32,
         .per_source_bits6 = 128,
         .syslog_facility = LOG_AUTH,
-        .pid_file = text_copy(SERVER_PID_FILE),
+        .pid_file = strdup(SERVER_PID_FILE),
         .io_backend = IO_BACKEND_AUTO,
         .memory_limit = LIMIT_WINDOW_BUDGET_BYTES,
         .drain_timeout_s = 10,
     };
     atomic_init(&options->references, 1);
-    return options;
+    if (options->pid_file)
+        return options;
+    free(options);
+    return NULL;
 }
 
 struct server_options *server_options_ref(const struct server_options *options) {
@@ -61,6 +65,12 @@ struct server_options *server_options_ref(const struct server_options *options) 
     uint32_t before = atomic_fetch_add_explicit(&mine->references, 1, memory_order_relaxed);
     CHECK(before > 0 && before < UINT32_MAX);
     return mine;
+}
+
+static void listen_free(struct listen_address *listen, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        free(listen[i].host);
+    free(listen);
 }
 
 static void access_free(struct server_options *options) {
@@ -78,9 +88,7 @@ static void access_free(struct server_options *options) {
 }
 
 static void listeners_free(struct server_options *options) {
-    for (uint32_t i = 0; i < options->listen_count; i++)
-        free(options->listen[i].host);
-    free(options->listen);
+    listen_free(options->listen, options->listen_count);
     free(options->ports);
     for (uint32_t i = 0; i < options->relays_count; i++) {
         free(options->relays[i].listen.host);
@@ -132,29 +140,38 @@ static bool family_fits(const struct server_options *options, const char *host) 
     return inet_pton(other, host, address) != 1;
 }
 
+/* Adds `from`, with each of the ports where it has none of its own. */
+static int listen_add(const struct server_options *options, const struct listen_address *from,
+                      struct listen_address *all, uint32_t *count) {
+    uint32_t times = from->port ? 1 : options->ports_count;
+    for (uint32_t i = 0; i < times; i++) {
+        char *host = from->host ? strdup(from->host) : NULL;
+        if (from->host && !host)
+            return ERR_NOMEM;
+        all[(*count)++] = (struct listen_address){.host = host, .port = from->port ? from->port : options->ports[i]};
+    }
+    return 0;
+}
+
 /* Every address given without a port takes each of Port's. */
 static int listen_expand(struct server_options *options) {
-    struct listen_address *given = options->listen, everywhere = {0};
-    uint32_t given_count = options->listen_count, count = 0;
-    const struct listen_address *from = given_count ? given : &everywhere;
-    for (uint32_t i = 0; i < given_count || i == 0; i++)
+    const struct listen_address everywhere = {0}, *from = options->listen_count ? options->listen : &everywhere;
+    uint32_t given = options->listen_count ? options->listen_count : 1, count = 0, filled = 0;
+    for (uint32_t i = 0; i < given; i++)
         count += from[i].port ? 1 : options->ports_count;
     if (count > LIMIT_LISTEN_ADDRESSES) {
         log_error("ListenAddress: %u addresses and ports, and %u are the most", count, LIMIT_LISTEN_ADDRESSES);
         return ERR_CONFIG;
     }
-    struct listen_address *all = server_array(NULL, count, sizeof *all);
-    uint32_t filled = 0;
-    for (uint32_t i = 0; i < given_count || i == 0; i++) {
-        uint32_t times = from[i].port ? 1 : options->ports_count;
-        for (uint32_t j = 0; j < times; j++) {
-            uint16_t port = from[i].port ? from[i].port : options->ports[j];
-            all[filled++] = (struct listen_address){.host = text_copy(from[i].host), .port = port};
-        }
+    struct listen_address *all = reallocarray(NULL, count, sizeof *all);
+    int error = all ? 0 : ERR_NOMEM;
+    for (uint32_t i = 0; !error && i < given; i++)
+        error = listen_add(options, &from[i], all, &filled);
+    if (error) {
+        listen_free(all, filled);
+        return error;
     }
-    for (uint32_t i = 0; i < given_count; i++)
-        free(given[i].host);
-    free(given);
+    listen_free(options->listen, options->listen_count);
     options->listen = all;
     options->listen_count = count;
     return 0;
@@ -162,7 +179,9 @@ static int listen_expand(struct server_options *options) {
 
 static int listen_finish(struct server_options *options) {
     if (!options->ports_count) {
-        options->ports = server_array(NULL, 1, sizeof *options->ports);
+        options->ports = malloc(sizeof *options->ports);
+        if (!options->ports)
+            return ERR_NOMEM;
         options->ports[options->ports_count++] = PORT_DEFAULT;
     }
     for (uint32_t i = 0; i < options->listen_count; i++) {
@@ -175,15 +194,20 @@ static int listen_finish(struct server_options *options) {
     return listen_expand(options);
 }
 
-int server_draft_finish(struct server_draft *draft) {
+static int files_finish(struct server_draft *draft) {
+    static const char *const keys_files[] = {".ssh/authorized_keys", ".ssh/authorized_keys2"};
     struct server_options *options = draft->options;
-    if (!draft->keys_files_given) {
-        strings_add(&options->authorized_keys_files, text_copy(".ssh/authorized_keys"));
-        strings_add(&options->authorized_keys_files, text_copy(".ssh/authorized_keys2"));
-    }
-    for (uint32_t i = 0; !options->host_keys_given && i < draft->default_host_keys->count; i++)
-        strings_add(&options->host_keys, text_copy(draft->default_host_keys->items[i]));
+    int error = 0;
+    for (uint32_t i = 0; !error && !draft->keys_files_given && i < 2; i++)
+        error = strings_add_copy(&options->authorized_keys_files, keys_files[i]);
+    for (uint32_t i = 0; !error && !options->host_keys_given && i < draft->default_host_keys->count; i++)
+        error = strings_add_copy(&options->host_keys, draft->default_host_keys->items[i]);
+    return error;
+}
+
+int server_draft_finish(struct server_draft *draft) {
     if (draft->chroot)
-        options->allow_streamlocal_forwarding = 0;
-    return listen_finish(options);
+        draft->options->allow_streamlocal_forwarding = 0;
+    int error = files_finish(draft);
+    return error ? error : listen_finish(draft->options);
 }

@@ -36,7 +36,7 @@ struct relay_spec { /* Relay [bind:]port host:hostport */
 struct server_options {
     _Atomic uint32_t references;
     /* who may come in */
-    struct string_list authorized_keys_files; /* with %h %u %%; relative to the home; "none": empty list */
+    struct string_list authorized_keys_files; /* with %h %u %U %%; relative to the home; "none": empty list */
     bool strict_modes, pubkey_authentication, permit_root_login, refuse_connection;
     bool touch_required, verify_required; /* PubkeyAuthOptions: of every security key */
     struct string_list allow_users, deny_users, allow_groups, deny_groups; /* patterns, as written */

@@ -57,6 +57,18 @@ void strings_add(struct string_list *list, char *owned) {
     list->items[list->count++] = owned;
 }
 
+int strings_add_copy(struct string_list *list, const char *text) {
+    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (!items)
+        return ERR_NOMEM;
+    list->items = items;
+    items[list->count] = strdup(text);
+    if (!items[list->count])
+        return ERR_NOMEM;
+    list->count++;
+    return 0;
+}
+
 bool strings_has(const struct string_list *list, const char *text) {
     for (uint32_t i = 0; i < list->count; i++)
         if (strcmp(list->items[i], text) == 0)

@@ -22,6 +22,8 @@ void growing_add(struct growing *growing, const char *text, size_t len);
 char *growing_take(struct growing *growing);
 
 void strings_add(struct string_list *list, char *owned);
+/* For those who must go on without memory, on any thread: adds a copy. ERR_NOMEM: the list is as it was. */
+MUST_USE int strings_add_copy(struct string_list *list, const char *text);
 bool strings_has(const struct string_list *list, const char *text);
 void strings_clear(struct string_list *list);
 char *strings_join(const struct string_list *list, const char *separator);

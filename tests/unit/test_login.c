@@ -420,9 +420,14 @@ Test(login, key_paths) {
         {"%hx", "relative", NULL},
         {"x", "relative", NULL},
         {"x", "", "/x"},
+        {"/etc/keys/%U", "/home/m", "/etc/keys/4294967294"},
+        {"/etc/keys/%U/%u", NULL, NULL},
+        {"%U", "/home/m", "/home/m/4294967294"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *path = login_key_path(cases[i].pattern, "miller", cases[i].home);
+        const struct key_file_owner owner = {.known = cases[i].home, .uid = 4294967294, .home = cases[i].home};
+        char *path;
+        cr_assert_eq(login_key_path(cases[i].pattern, "miller", &owner, &path), 0);
         cr_assert_eq(path != NULL, cases[i].path != NULL, "'%s': '%s'", cases[i].pattern, path ? path : "none");
         if (path)
             cr_assert_str_eq(path, cases[i].path);
@@ -432,12 +437,14 @@ Test(login, key_paths) {
 
 /* A path has as many bytes as the system takes, and no more. */
 Test(login, key_path_length) {
+    const struct key_file_owner nobody = {0};
     char pattern[PATH_MAX + 8];
     for (size_t len = PATH_MAX - 2; len <= PATH_MAX; len++) {
         memset(pattern, 'x', len);
         memcpy(pattern, "/%%", 3); /* one byte less once expanded */
         pattern[len] = 0;
-        char *path = login_key_path(pattern, "miller", NULL);
+        char *path;
+        cr_assert_eq(login_key_path(pattern, "miller", &nobody, &path), 0);
         cr_assert_eq(path != NULL, len - 1 < PATH_MAX, "%zu", len);
         cr_assert(!path || strlen(path) == len - 1);
         free(path);
@@ -445,7 +452,9 @@ Test(login, key_path_length) {
     memset(pattern, 'x', PATH_MAX + 1);
     pattern[0] = '/';
     pattern[PATH_MAX + 1] = 0;
-    cr_assert_null(login_key_path(pattern, "miller", NULL));
+    char *path;
+    cr_assert_eq(login_key_path(pattern, "miller", &nobody, &path), 0);
+    cr_assert_null(path);
 }
 
 /* A file that was not looked into is told, whether or not another one has the key. */
