@@ -10,7 +10,8 @@
  * order is CHANNEL_OPEN or its confirmation, then data with WINDOW_ADJUST and request replies in between, EOF, CLOSE.
  *
  * Once a flow is CLOSING or CLOSED (aborted, or the peer's CLOSE came) both halves are ENDED and every flow function is
- * a no-op, so that an owner whose socket is still busy need not look first. */
+ * a no-op, so that an owner whose socket is still busy need not look first; but for flow_consumed of an owner that
+ * holds (flow_ops). */
 #include "engine/list.h"
 #include "engine/slot.h"
 #include "ssh/codec.h"
@@ -31,6 +32,9 @@ enum flow_half { FLOW_HALF_OPEN, FLOW_HALF_DRAINING, FLOW_HALF_ENDED };
 /* All from within mux_input, or mux_next (on_room, on_closed). The owner may call any flow function from within, and
  * frees the flow no earlier than on_closed. */
 struct flow_ops {
+    /* The owner holds what on_data gave it for as long as its application takes, on_closed or not: it counts against
+     * the window budget until flow_consumed, of which none may be left out. Otherwise all is given back at the end. */
+    bool holds;
     void (*on_opened)(struct flow *flow);
     /* The peer refused (RFC 4254 §5.1 reason; text escaped), or the session ended first. The flow is gone: last call.
      * An OPENING flow that was aborted gets on_closed instead. */

@@ -137,7 +137,10 @@ void mux_detach(struct flow *flow) {
     list_remove(&flow->control);
     scheduler_remove(flow);
     flow_clear_text(flow);
-    window_close(&flow->window);
+    if (flow->ops->holds)
+        window_close_held(&flow->window);
+    else
+        window_close(&flow->window);
     mux->flows_count--;
     mux_put_number(mux, flow->id);
 }

@@ -38,8 +38,12 @@ static int input_data(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t 
         return fault(why, "CHANNEL_DATA for an unknown channel");
     uint32_t bytes = len - MUX_DATA_HEADER_BYTES;
     int result = account(mux, flow, bytes, now_ns, why);
-    if (result < 0 || bytes == 0 || flow->phase != FLOW_OPEN)
+    if (result < 0 || bytes == 0)
         return result;
+    if (flow->phase != FLOW_OPEN) { /* nobody takes it */
+        window_consume(&flow->window, bytes);
+        return 0;
+    }
     flow->bytes_from_peer += bytes;
     flow->ops->on_data(flow, payload + MUX_DATA_HEADER_BYTES, bytes);
     return 0;

@@ -218,7 +218,8 @@ static void on_flow_closed(struct flow *flow) {
     relay_check_gone(relay);
 }
 
-static const struct flow_ops flow_ops = {.on_opened = on_opened,
+static const struct flow_ops flow_ops = {.holds = true,
+                                         .on_opened = on_opened,
                                          .on_refused = on_refused,
                                          .on_data = on_data,
                                          .on_room = on_room,
@@ -248,10 +249,10 @@ static void on_conn_eof(struct conn *conn) {
 
 static void on_written(struct conn *conn, uint64_t bytes) {
     struct relay *relay = conn->owner;
+    flow_consumed(&relay->flow, (uint32_t)bytes);
     if (!relay->has_flow)
         return;
     note_activity(relay);
-    flow_consumed(&relay->flow, (uint32_t)bytes);
     session_wake(relay->session);
 }
 
@@ -270,9 +271,9 @@ static void on_reset(struct conn *conn, int err) {
     uint64_t dropped = conn_queued(conn);
     set_what(relay, err_text(err));
     conn_abort(conn);
+    flow_consumed(&relay->flow, (uint32_t)dropped);
     if (!relay->has_flow)
         return;
-    flow_consumed(&relay->flow, (uint32_t)dropped);
     if (conn->read_ended)
         flow_close(&relay->flow);
     else
@@ -283,6 +284,7 @@ static void on_reset(struct conn *conn, int err) {
 static void on_conn_closed(struct conn *conn) {
     struct relay *relay = conn->owner;
     relay->has_conn = false;
+    flow_consumed(&relay->flow, relay->flow.window.unconsumed); /* what was dropped without being told */
     relay_check_gone(relay);
 }
 

@@ -62,6 +62,17 @@ void window_close(struct window *window) {
     window->budget = NULL;
 }
 
+void window_close_held(struct window *window) {
+    if (!window->budget)
+        return;
+    budget_give(window->budget, window->target - window->unconsumed);
+    window->target = window->unconsumed;
+    window->granted = window->owed = 0;
+    window->closed_held = true;
+    if (window->target == 0)
+        window->budget = NULL;
+}
+
 static void measure(struct window *window, uint64_t now_ns) {
     uint64_t took = now_ns > window->mark_ns ? now_ns - window->mark_ns : 1;
     if (window->rtt_ns == 0 || took < window->rtt_ns)
@@ -83,7 +94,14 @@ int window_receive(struct window *window, uint32_t len, uint64_t now_ns) {
 void window_consume(struct window *window, uint32_t len) {
     CHECK(len <= window->unconsumed);
     window->unconsumed -= len;
-    window->owed += len;
+    if (!window->closed_held) {
+        window->owed += len;
+    } else if (len > 0) {
+        window->target -= len;
+        budget_give(window->budget, len);
+        if (window->target == 0)
+            window->budget = NULL;
+    }
 }
 
 bool window_grant_due(const struct window *window) {

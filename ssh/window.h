@@ -35,6 +35,7 @@ struct window {
     uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */
     uint64_t round_at, round_ns; /* where and when the round in which growth is judged began */
     bool marked;
+    bool closed_held; /* what is not consumed is all that is still counted */
 };
 
 /* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES, or max if that is less).
@@ -43,6 +44,9 @@ struct window {
  * window. max > 0. */
 MUST_USE int window_open(struct window *window, struct window_budget *budget, uint32_t max);
 void window_close(struct window *window); /* gives the target back to the budget; idempotent, also when zeroed */
+/* The same for bytes whose taker still has them after the channel's end: what is not consumed stays counted until
+ * window_consume is told of it. */
+void window_close_held(struct window *window);
 /* Peer data of len bytes. ERR_PROTOCOL: more than was granted; nothing changed. */
 MUST_USE int window_receive(struct window *window, uint32_t len, uint64_t now_ns);
 /* len received bytes have left for the application. CHECKs that they were received. */

@@ -480,7 +480,8 @@ static void side_validate(struct side *side) {
     for (uint32_t id = 0; id < side->session.mux.flows_size; id++)
         if (side->session.mux.flows[id])
             granted += side->session.mux.flows[id]->window.target;
-    expect(granted == side->budget.used, "the window budget is not what the windows have");
+    /* More while relays whose channels are gone still write. */
+    expect(granted <= side->budget.used, "the window budget is less than what the windows have");
 }
 
 static void alarm_set(struct game *game) {

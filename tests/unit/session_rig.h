@@ -145,6 +145,7 @@ static inline void rig_step(void) {
 static inline void session_rig_end(void) {
     session_end(rig.session, 0, "test over");
     RIG_GO_UNTIL(rig.over);
+    cr_expect_eq(atomic_load(&rig.budget.used), 0, "window memory was not given back");
     close(rig.wire_fds[1]);
     shard_deinit(&rig.shard);
     far_destroy(rig.near);

@@ -168,6 +168,68 @@ RIG_TEST(relay, a_bare_close_of_who_resets_by_it) {
     end_all();
 }
 
+/* ---- what an application takes its time for ---- */
+
+/* DATA, EOF and CLOSE for an application that does not read; the channel is gone, most of the bytes wait. */
+static void leave_all_to_a_slow_app(enum io_backend backend) {
+    static uint8_t data[PACKET_BYTES];
+    const int small = 65536; /* less would take long to read */
+    begin(backend, "SSH-2.0-other\r\n");
+    rig_tcp_pair(app_fds);
+    cr_assert_eq(setsockopt(app_fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+    cr_assert_eq(setsockopt(app_fds[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+    open_target(&(struct relay_target){.kind = RELAY_DIRECT_TCPIP, .host = "far", .port = 80}, 1 << 20);
+    for (unsigned i = 0; i < PACKETS; i++)
+        far_sends_data(near_channel, data, sizeof data);
+    far_says(MSG_CHANNEL_EOF, "u", near_channel);
+    far_says(MSG_CHANNEL_CLOSE, "u", near_channel);
+    RIG_GO_UNTIL(rig.session->mux.flows_count == 0);
+    for (unsigned i = 0; i < 20; i++)
+        rig_turn(&rig.shard, RIG_MS);
+    cr_expect_not(relay_over);
+}
+
+static uint64_t counted(void) {
+    return atomic_load(&rig.budget.used);
+}
+
+RIG_TEST(relay, memory_counts_until_it_is_written) {
+    static uint8_t data[PACKET_BYTES];
+    uint64_t left = PACKETS * PACKET_BYTES, most = left;
+    leave_all_to_a_slow_app(backend);
+    cr_expect_geq(counted(), left / 2, "%lu of %lu", (unsigned long)counted(), (unsigned long)left);
+    for (ssize_t n; (n = app_reads(data, sizeof data)) > 0; most = counted()) {
+        left -= (uint64_t)n;
+        rig_turn(&rig.shard, 0);
+        cr_expect_leq(counted(), left, "what is written is not counted any more");
+        cr_expect_leq(counted(), most);
+    }
+    cr_expect_eq(left, 0, "and all of it arrives");
+    RIG_GO_UNTIL(relay_over);
+    cr_expect_eq(counted(), 0);
+    end_all();
+}
+
+RIG_TEST(relay, memory_of_an_app_that_breaks_off) {
+    leave_all_to_a_slow_app(backend);
+    cr_expect_gt(counted(), 0);
+    rig_close_with_reset(app_fds[1]);
+    app_fds[1] = -1;
+    RIG_GO_UNTIL(relay_over);
+    cr_expect_eq(counted(), 0);
+    end_all();
+}
+
+RIG_TEST(relay, memory_when_nobody_waits_any_longer) {
+    leave_all_to_a_slow_app(backend);
+    cr_expect_gt(counted(), 0);
+    session_end(rig.session, 0, "over");
+    relay_abort_all(rig.session);
+    RIG_GO_UNTIL(rig.over);
+    cr_expect_eq(counted(), 0);
+    end_all();
+}
+
 #define SENT_BYTES (600u << 10)
 
 /* The application's whole stream is in the session: more than the wire takes while the far end does not read. */

@@ -203,3 +203,38 @@ Test(window, budget_from_two_threads) {
     pthread_join(other, NULL);
     cr_assert_eq(atomic_load(&budget.used), 0);
 }
+
+/* What was received and not taken is counted for as long as somebody has it, and nothing else is. */
+Test(window, closed_while_bytes_are_held) {
+    struct window_budget budget;
+    struct window window;
+    window_budget_init(&budget, GIB);
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    cr_assert_eq(window_receive(&window, 1000, 1), 0);
+    window_consume(&window, 100);
+    window_close_held(&window);
+    window_validate(&window);
+    cr_assert_eq(atomic_load(&budget.used), 900);
+    window_close_held(&window);
+    cr_assert_eq(atomic_load(&budget.used), 900);
+    window_consume(&window, 0);
+    window_consume(&window, 300);
+    window_validate(&window);
+    cr_assert_eq(atomic_load(&budget.used), 600);
+    cr_assert_not(window_grant_due(&window));
+    window_consume(&window, 600);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+    window_consume(&window, 0);
+    window_close(&window);
+
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    window_close_held(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0, "nothing was held");
+    window_close_held(&(struct window){0});
+
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    cr_assert_eq(window_receive(&window, 1000, 1), 0);
+    window_close_held(&window);
+    window_close(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0, "closed for good");
+}
