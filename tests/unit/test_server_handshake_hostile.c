@@ -322,6 +322,34 @@ RIG_TEST(server_hostile, a_client_that_waits_gets_in) {
     place_remove(&place);
 }
 
+/* Each exchange costs the server a signature, and nobody knows yet for whom. */
+RIG_TEST(server_hostile, exchanges_keys_again) {
+    struct place place;
+    struct guest guest;
+    struct client client;
+    uint8_t payload[512], cookie[16] = {1};
+    struct writer writer;
+    make(&place, backend, "");
+    client_make(&client, &place, &guest, GCM);
+    client_exchange_keys(&client);
+    writer_init(&writer, payload, sizeof payload);
+    writer_u8(&writer, MSG_KEXINIT);
+    writer_raw(&writer, cookie, sizeof cookie);
+    for (const char *const *list =
+             (const char *const[]){"curve25519-sha256", "ssh-ed25519", GCM, GCM, "", "", "none", "none", "", "", NULL};
+         *list; list++)
+        writer_text(&writer, *list);
+    writer_bool(&writer, false);
+    writer_u32(&writer, 0);
+    client_say(&client, payload, writer_len(&writer));
+    RIG_UNTIL(&place.shard, guest.done);
+    cr_assert_eq(guest.err, ERR_KEX, "%s", guest.reason);
+    cr_assert_eq(guest.handshake.transport.wire.out.epochs, 1);
+    client_end(&client);
+    guest_end(&guest);
+    place_remove(&place);
+}
+
 /* ---- those who leave, and those who garble ---- */
 
 #define MOMENTS 24u
