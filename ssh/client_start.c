@@ -112,11 +112,18 @@ void client_serve(struct client *client) {
     client->listening = true;
 }
 
+/* What whoever started us had ignored, as nohup(1) does, stays ignored: ssh(1) does the same. */
+static void add_unless_ignored(sigset_t *set, int number) {
+    struct sigaction action;
+    if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+        sigaddset(set, number);
+}
+
 static int block_signals(struct client *client) {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    add_unless_ignored(&set, SIGINT);
+    add_unless_ignored(&set, SIGTERM);
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     client->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

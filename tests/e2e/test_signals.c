@@ -89,6 +89,26 @@ Test(signals, int_ends_at_once) {
     cr_expect_eq(pair_end(pair.near, 1), ECONNRESET);
 }
 
+/* As nohup(1) starts it, and shells without job control what they put into the background. */
+Test(signals, what_is_ignored_stays_ignored) {
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    start("TCPKeepAlive=yes");
+    signal(SIGINT, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    process_kill(leat, SIGHUP);
+    process_kill(leat, SIGINT);
+    process_kill(leat, SIGTERM);
+    process_kill(leat, SIGUSR1); /* comes after the others */
+    cr_expect(process_says(leat, "1 bytes to the far side", 10));
+    cr_expect_eq(pair_push(pair.near, 3, 0, 1 << 20, 10), 1 << 20);
+    cr_expect(pair_pull(pair.far, 3, 0, 1 << 20, 10));
+    cr_expect_not(refuses(), "it listens");
+    cr_expect(process_running(leat));
+}
+
 Test(signals, usr1_tells) {
     start("TCPKeepAlive=yes");
     process_kill(leat, SIGUSR1);
