@@ -1,5 +1,6 @@
 /* -L towards a stock sshd: spellings, families, many flows, both orders of half-close. */
 #include "expect.h"
+#include "pair.h"
 #include "traffic.h"
 #include "world.h"
 #include <sys/socket.h>
@@ -100,6 +101,54 @@ Test(local, several_connections) {
     cr_expect_eq(traffic_many("127.0.0.1", port, 30, 900, 2 << 20, 2 << 20, why, sizeof(why)), 0, "%s", why);
     expect_clean_end(leat);
     target_stop(target);
+}
+
+/* How many connections each of two sessions carries, as USR1 tells. */
+static void loads_of(struct process *leat, unsigned loads[2]) {
+    unsigned before = process_lines(leat, "connection 0 to") + process_lines(leat, "connection 1 to");
+    process_kill(leat, SIGUSR1);
+    expect_soon(process_lines(leat, "connection 0 to") + process_lines(leat, "connection 1 to") == before + 2, 10);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *mark = world_format("connection %u to 127.0.0.1: shard %u, ", i, i), *last = NULL;
+        const char *log = process_log(leat);
+        for (const char *at = strstr(log, mark); at != NULL; at = strstr(at + 1, mark))
+            last = at + strlen(mark);
+        cr_assert_not_null(last, "%s", log);
+        loads[i] = (unsigned)atoi(last);
+    }
+}
+
+/* Who carries less gets the next one, whoever had the last. */
+Test(local, the_least_loaded_connection_is_chosen) {
+    struct pair pairs[4];
+    unsigned loads[2], on[4], last[2] = {0, 0}; /* on: which session has it */
+    uint16_t port = free_port(), far;
+    int listener = pair_listen(&far);
+    struct process *leat =
+        world_leat(&world, "-v", "-o", "Connections=2", "-L", world_format("%u:127.0.0.1:%u", port, far), NULL);
+    expect_up(leat);
+    for (unsigned i = 0; i < 4; i++) {
+        cr_assert(pair_open(&pairs[i], "127.0.0.1", port, listener, 10));
+        loads_of(leat, loads);
+        on[i] = loads[1] > last[1];
+        memcpy(last, loads, sizeof(last));
+    }
+    cr_expect(loads[0] == 2 && loads[1] == 2, "%u and %u", loads[0], loads[1]);
+    for (unsigned idle = 0; idle < 2; idle++) {
+        for (unsigned i = 0; i < 4; i++)
+            if (on[i] == idle)
+                pair_close(&pairs[i]);
+        expect_soon((loads_of(leat, loads), loads[idle]) == 0, 10);
+        for (unsigned i = 0; i < 4; i++)
+            if (on[i] == idle)
+                cr_assert(pair_open(&pairs[i], "127.0.0.1", port, listener, 10));
+        loads_of(leat, loads);
+        cr_expect(loads[0] == 2 && loads[1] == 2, "%u and %u", loads[0], loads[1]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        pair_close(&pairs[i]);
+    expect_clean_end(leat);
+    close(listener);
 }
 
 /* A far target that refuses is reported and closes that connection alone. */
