@@ -54,10 +54,12 @@ find "$src" -mindepth 1 -maxdepth 1 ! -name 'build*' -exec rm -rf {} +
 git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard |
     tar --null --files-from=- --ignore-failed-read --owner=0 --group=0 -cf - | tar -C "$src" -xf -
 
-exec_in() {
-    chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-        DEBIAN_FRONTEND=noninteractive TERM="${TERM:-dumb}" "$@"
-}
-exec_in apt-get -qq update
-exec_in apt-get -qq -y dist-upgrade >/dev/null
-exec_in /src/leat/dev test "$@"
+in_chroot=(chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+    DEBIAN_FRONTEND=noninteractive TERM="${TERM:-dumb}")
+"${in_chroot[@]}" apt-get -qq update
+"${in_chroot[@]}" apt-get -qq -y dist-upgrade >/dev/null
+"${in_chroot[@]}" /src/leat/dev packages
+# From here on there is no network but a loopback of its own: what else runs on this machine, another run of the tests
+# perhaps, takes none of the ports they have found free.
+# shellcheck disable=SC2016
+unshare --net -- "${in_chroot[@]}" sh -c 'ip link set lo up && exec /src/leat/dev test "$@"' test "$@"
