@@ -153,6 +153,17 @@ int keyword_add_identity_file(const struct setting *setting) {
     return 0;
 }
 
+/* OpenSSH 10.6 tells the connection to the server, the yes of old, from all sockets; here it is that one's alone. */
+int keyword_set_tcp_keepalive(const struct setting *setting) {
+    static const struct choice choices[] = {{"yes", 1}, {"true", 1}, {"transport", 1},
+                                            {"all", 1}, {"no", 0},   {"false", 0}};
+    int value;
+    int error = CHOOSE(setting, choices, &value);
+    if (!error && setting->store)
+        setting->config->options->tcp_keepalive = value;
+    return error;
+}
+
 int keyword_set_pubkey_authentication(const struct setting *setting) {
     static const struct choice choices[] = {{"yes", 1},   {"true", 1},    {"no", 0},
                                             {"false", 0}, {"unbound", 1}, {"host-bound", 1}};

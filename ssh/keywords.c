@@ -41,7 +41,7 @@ static const struct keyword keywords[] = {
     REFUSED("BindInterface", ""),
     SECONDS("ConnectTimeout", connect_timeout_s),
     NUMBER("ConnectionAttempts", connection_attempts, 1, INT32_MAX),
-    FLAG("TCPKeepAlive", tcp_keepalive),
+    SETTER("TCPKeepAlive", keyword_set_tcp_keepalive),
     ALIAS("KeepAlive", "TCPKeepAlive"),
     SECONDS("ServerAliveInterval", server_alive_interval_s),
     NUMBER("ServerAliveCountMax", server_alive_count_max, 0, INT32_MAX),

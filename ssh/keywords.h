@@ -47,6 +47,7 @@ int keyword_set_refuse_connection(const struct setting *setting);
 int keyword_set_tag(const struct setting *setting);
 int keyword_set_ignore_unknown(const struct setting *setting);
 int keyword_add_identity_file(const struct setting *setting);
+int keyword_set_tcp_keepalive(const struct setting *setting);
 int keyword_set_pubkey_authentication(const struct setting *setting);
 int keyword_set_strict_host_key_checking(const struct setting *setting);
 int keyword_set_ciphers(const struct setting *setting);

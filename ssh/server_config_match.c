@@ -21,6 +21,7 @@ static const struct criterion_name criterion_names[] = {
     {"localaddress", CRITERION_LOCAL_ADDRESS, true},
     {"localport", CRITERION_LOCAL_PORT, true},
     {"invalid-user", CRITERION_INVALID_USER, false},
+    {"version", CRITERION_VERSION, true},
 };
 
 static const struct criterion_name *name_find(const char *word, size_t len) {
@@ -143,6 +144,8 @@ static bool criterion_holds(const struct criterion *criterion, const struct matc
         return subject->local_port == criterion->port;
     case CRITERION_INVALID_USER:
         return subject->invalid_user;
+    case CRITERION_VERSION:
+        return listed("leatd_" LEAT_VERSION, criterion->patterns, false);
     default:
         return true;
     }

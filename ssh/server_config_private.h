@@ -16,6 +16,7 @@ enum criterion_kind {
     CRITERION_LOCAL_ADDRESS,
     CRITERION_LOCAL_PORT,
     CRITERION_INVALID_USER,
+    CRITERION_VERSION,
 };
 struct criterion {
     enum criterion_kind kind;

@@ -81,6 +81,7 @@ static const struct server_keyword keywords[] = {
     IGNORED_BECAUSE("CASignatureAlgorithms", IN_MATCH, "", NO_CERTIFICATES),
     IGNORED_BECAUSE("TrustedUserCAKeys", IN_MATCH, "none", NO_CERTIFICATES),
     IGNORED_BECAUSE("UsePAM", IN_GLOBAL, "no", "PAM is not asked, its rules for accounts included; ignored"),
+    IGNORED_BECAUSE("PAMServiceName", IN_MATCH, "sshd", "PAM is not asked, ignored"),
     IGNORED_BECAUSE("PasswordAuthentication", IN_MATCH, "no", KEYS_ONLY),
     IGNORED_BECAUSE("KbdInteractiveAuthentication", IN_MATCH, "no", KEYS_ONLY),
     ALIAS("ChallengeResponseAuthentication", "KbdInteractiveAuthentication"),
@@ -128,6 +129,7 @@ static const struct server_keyword keywords[] = {
     IGNORED_BECAUSE("PrintLastLog", IN_GLOBAL, "no", NOTHING_RUNS),
     IGNORED_BECAUSE("ExposeAuthInfo", IN_MATCH, "no", NOTHING_RUNS),
     IGNORED("AllowAgentForwarding", IN_MATCH),
+    IGNORED("AgentSocketPath", IN_MATCH),
     IGNORED("PermitTunnel", IN_MATCH),
     IGNORED("X11Forwarding", IN_MATCH),
     IGNORED("X11DisplayOffset", IN_MATCH),
@@ -151,7 +153,7 @@ static const struct server_keyword keywords[] = {
     SETTER("KexAlgorithms", IN_GLOBAL, server_set_kex_algorithms),
     SETTER("HostKeyAlgorithms", IN_GLOBAL, server_set_host_key_algorithms),
     SETTER("RekeyLimit", IN_MATCH, server_set_rekey_limit),
-    FLAG("TCPKeepAlive", IN_GLOBAL, tcp_keepalive),
+    SETTER("TCPKeepAlive", IN_GLOBAL, server_set_tcp_keepalive),
     ALIAS("KeepAlive", "TCPKeepAlive"),
     REST("VersionAddendum", server_set_version_addendum),
     IGNORED("Compression", IN_GLOBAL),
@@ -159,6 +161,7 @@ static const struct server_keyword keywords[] = {
     IGNORED_BECAUSE("MACs", IN_GLOBAL, "", "leatd's ciphers authenticate by themselves, ignored"),
     IGNORED("ModuliFile", IN_GLOBAL),
     IGNORED("DebianBanner", IN_GLOBAL),
+    IGNORED("WarnWeakCrypto", IN_GLOBAL),
 
     /* The program. */
     ADDING("Port", server_set_port),

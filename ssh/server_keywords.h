@@ -113,6 +113,7 @@ int server_set_kex_algorithms(const struct server_setting *setting);
 int server_set_host_key_algorithms(const struct server_setting *setting);
 int server_set_pubkey_algorithms(const struct server_setting *setting);
 int server_set_rekey_limit(const struct server_setting *setting);
+int server_set_tcp_keepalive(const struct server_setting *setting);
 int server_set_version_addendum(const struct server_setting *setting);
 int server_set_log_level(const struct server_setting *setting);
 int server_set_syslog_facility(const struct server_setting *setting);

@@ -198,6 +198,20 @@ int server_set_rekey_limit(const struct server_setting *setting) {
     return 0;
 }
 
+/* OpenSSH 10.6 has more words than yes and no: "transport" is the yes of old. */
+int server_set_tcp_keepalive(const struct server_setting *setting) {
+    static const struct server_choice choices[] = {{"no", false},       {"yes", true},  {"false", false},
+                                                   {"transport", true}, {"true", true}, {"all", true}};
+    int value;
+    int error = SERVER_CHOOSE(setting, choices, &value);
+    if (error)
+        return error;
+    if (!strcasecmp(word(setting), "all"))
+        server_setting_note(setting, "leatd has it on SSH connections, not on forwarded ones");
+    setting->draft->options->tcp_keepalive = value;
+    return 0;
+}
+
 int server_set_version_addendum(const struct server_setting *setting) {
     const char *text = word(setting);
     bool none = !strcasecmp(text, "none");

@@ -57,6 +57,19 @@ Test(config, lists_add_up_and_single_values_do_not) {
     cr_assert_not(OPTIONS->tcp_keepalive, "an alias is the same keyword");
 }
 
+/* The last two are OpenSSH 10.6's. */
+Test(config, words_for_yes_of_tcp_keepalive) {
+    static const char *const words[] = {"yes", "true", "transport", "all"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char *statements = text_format("TCPKeepAlive %s\nTCPKeepAlive no\n", words[i]);
+        read_with(statements, "work");
+        cr_assert(OPTIONS->tcp_keepalive, "%s", words[i]);
+        free(statements);
+    }
+    read_with("TCPKeepAlive false\n", "work");
+    cr_assert_not(OPTIONS->tcp_keepalive);
+}
+
 struct matched {
     const char *config, *args;
     uint16_t port; /* 1 where the block applies; 22 */

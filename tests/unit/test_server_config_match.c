@@ -40,6 +40,8 @@ static const struct asked asked[] = {
     {"Match localport ssh\nMaxSessions 1\n", "lport=22", "", "maxsessions 1"},
     {"Match invalid-user\nMaxSessions 1\n", "user=x,invalid-user", "", "maxsessions 1"},
     {"Match invalid-user\nMaxSessions 1\n", "user=x", "", "maxsessions 10"},
+    {"Match version OpenSSH_*,leatd_*\nMaxSessions 1\n", "user=x", "", "maxsessions 1"},
+    {"Match version OpenSSH_*\nMaxSessions 1\n", "user=x", "", "maxsessions 10"},
     {"Match user bob address 10.0.0.1\nMaxSessions 1\n", "user=bob,addr=10.0.0.1", "", "maxsessions 1"},
     {"Match user bob address 10.0.0.1\nMaxSessions 1\n", "user=bob,addr=10.0.0.2", "", "maxsessions 10"},
     {"Match all\nMaxSessions 1\n", "", "", "maxsessions 1"},
