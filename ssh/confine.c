@@ -23,18 +23,19 @@ static void forbid_tracing(void) {
 }
 
 void confine_memory(void) {
-    const struct rlimit none = {0, 0}, unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    const struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0)
         log_verbose("cannot forbid core files: %s", strerror(errno));
-    if (geteuid() == 0)
-        (void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
     forbid_tracing();
 }
 
 /* Only what is mapped now, and of that what is touched: buffers that come later would be locked too, and could not be
  * given back (madvise refuses). Only without a limit: the stack is locked as well and must be able to grow. */
 static void lock_keys(void) {
+    const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
     struct rlimit limit;
+    if (geteuid() == 0)
+        (void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
     if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY)
         log_verbose("keys are not locked in memory: there is a limit on it (ulimit -l)");
     else if (mlockall(MCL_CURRENT | MCL_ONFAULT) != 0)

@@ -17,12 +17,12 @@ struct account {
 MUST_USE int account_find(const char *user, const char *group, struct account *account);
 void account_deinit(struct account *account);
 /* Groups, gid, uid, all three of each, no way back (checked), no new privileges. Before threads start, and after the
- * last fork: what is in memory by now, the host keys, is locked there where limits allow (a lock is not inherited).
- * ERR_ACCESS: reported; nothing may go on. */
+ * last fork: what is in memory by now, the host keys, is locked there where limits allow, which root's do (a lock is
+ * not inherited). ERR_ACCESS: reported; nothing may go on. */
 MUST_USE int account_become(const struct account *account);
 
-/* No core file, not traceable by others of the same user. As root also no limit on locked memory, for account_become.
- * Called first thing, before keys are read. */
+/* No core file, not traceable by others of the same user; programs that this one starts are as free as ever, but for
+ * the core file. leat and leatd: first thing, before keys are read. */
 void confine_memory(void);
 /* The filter on system calls for the running phase, for all threads there are and to come. What is not in it is
  * answered with EPERM; dangerous things (execve, ptrace, mount, module loading, kexec …) end the program.

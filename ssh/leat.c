@@ -3,6 +3,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "ssh/client.h"
+#include "ssh/confine.h"
 #include "ssh/options.h"
 #include "ssh/program.h"
 #include "ssh/provider.h"
@@ -32,6 +33,7 @@ int main(int argc, char **argv) {
     struct options options;
     if (program_begin("leat") != 0)
         return EXIT_FAILED;
+    confine_memory();
     if (options_read(&options, argc, argv) != 0)
         return EXIT_FAILED;
     program_set_limits();

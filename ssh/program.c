@@ -30,8 +30,7 @@ int program_begin(const char *name) {
 }
 
 void program_set_limits(void) {
-    struct rlimit files, core = {0, 0};
-    setrlimit(RLIMIT_CORE, &core);
+    struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return;
     files.rlim_cur = files.rlim_max;

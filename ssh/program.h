@@ -10,7 +10,7 @@
 /* First thing in main: standard descriptors are there, SIGPIPE is ignored, the log goes to stderr as "name: …" (name is
  * static). ERR_SYSTEM. */
 MUST_USE int program_begin(const char *name);
-/* Descriptors up to the hard limit; no core that could hold keys. */
+/* Descriptors up to the hard limit. */
 void program_set_limits(void);
 /* -E: the log goes to the end of this file from now on. ERR_SYSTEM: reported. Called again for the same path (a file
  * that was moved away) it takes the new one; on failure the old one stays. */

@@ -2,10 +2,13 @@
 #include "expect.h"
 #include "pair.h"
 #include "traffic.h"
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct world world;
@@ -53,6 +56,38 @@ Test(start, server_that_never_answers) {
     cr_expect_lt(now_seconds() - started, world_deadline(6));
     close(listener);
 }
+
+#ifndef LEAT_DEBUG_CHECKS
+/* What may be traced belongs to its own user and group in /proc, what may not to root. Root's own leat has another
+ * group for this. */
+static bool is_roots(const struct process *process) {
+    struct stat stat_of;
+    return stat(world_format("/proc/%d/environ", (int)process->pid), &stat_of) == 0 && stat_of.st_uid == 0 &&
+           stat_of.st_gid == 0;
+}
+
+/* Passwords, passphrases and session keys are in leat's memory. */
+Test(start, nobody_else_looks_into_memory) {
+    int listener = pair_listen(&world.server_port);
+    char *const argv[] = {"setpriv",
+                          "--regid=65534",
+                          "--clear-groups",
+                          getenv("LEAT_BIN"),
+                          "-F",
+                          "none",
+                          "-N",
+                          "-p",
+                          (char *)world_format("%u", world.server_port),
+                          "127.0.0.1",
+                          NULL};
+    struct process *leat = world_start(&world, "leat", geteuid() == 0 ? argv : argv + 3);
+    struct pollfd fd = {.fd = listener, .events = POLLIN};
+    cr_assert_eq(poll(&fd, 1, (int)(world_deadline(10) * 1000)), 1, "%s", process_log(leat));
+    cr_expect(is_roots(leat), "leat has connected by now");
+    process_kill(leat, SIGTERM);
+    close(listener);
+}
+#endif
 
 Test(start, server_that_hangs_up) {
     struct target *rude = target_start("127.0.0.1", TARGET_CLOSE);
