@@ -24,12 +24,13 @@ static struct libssh_speaker *speaker_of(struct speaker *base) {
     return (struct libssh_speaker *)base;
 }
 
-/* libssh's levels above "protocol" are one line a packet and more. */
+/* libssh's levels above "protocol" are one line a packet and more. What it says quotes the peer as it is. */
 static void on_log(int priority, const char *function, const char *text, void *arg) {
+    char safe[1024];
     (void)priority;
     (void)function;
     (void)arg;
-    log_debug("libssh: %s", text);
+    log_debug("libssh: %s", log_safe(safe, sizeof safe, text, strlen(text)));
 }
 
 static void enter(struct libssh_speaker *speaker) {

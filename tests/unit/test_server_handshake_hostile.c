@@ -322,6 +322,27 @@ RIG_TEST(server_hostile, a_client_that_waits_gets_in) {
     place_remove(&place);
 }
 
+/* What libssh has to say at -d has the client's words in it. */
+RIG_TEST(server_hostile, writes_to_a_terminal) {
+    static const char version[] = "SSH-2.0-x\033[31m\001\177\r\n";
+    struct place place;
+    struct guest guest;
+    make(&place, backend, "");
+    log_set_level(LOG_LEVEL_DEBUG1);
+    int fd = place_connect(&place);
+    guest_begin(&guest, &place, place_accept(&place));
+    cr_assert_eq(send(fd, version, sizeof version - 1, 0), (ssize_t)sizeof version - 1);
+    RIG_UNTIL(&place.shard, guest.handshake.transport.wire.first_kexinit_out);
+    close(fd);
+    RIG_UNTIL(&place.shard, guest.done);
+    const char *log = file_get(&place, "log");
+    cr_assert(strstr(log, "SSH-2.0-x\\033[31m\\001\\177"), "%s", log);
+    for (; *log; log++)
+        cr_assert(*log == '\n' || (*log >= ' ' && *log <= '~'));
+    guest_end(&guest);
+    place_remove(&place);
+}
+
 /* Each exchange costs the server a signature, and nobody knows yet for whom. */
 RIG_TEST(server_hostile, exchanges_keys_again) {
     struct place place;
