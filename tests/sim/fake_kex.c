@@ -97,13 +97,6 @@ static void say_newkeys(struct fake_kex *fake) {
     fake->epochs++;
 }
 
-/* Both ends of the simulation are the same code, so what they could get wrong together is checked here. */
-static void check_numbers(const struct fake_kex *fake) {
-    bool strict = fake->offers_strict && fake->peer_offers_strict;
-    CHECK(fake->wire->strict == strict);
-    CHECK(strict == (fake->wire->in.seq == 0));
-}
-
 static void hear_packet(struct fake_kex *fake, const uint8_t *payload, size_t len) {
     static const char strict[] = "kex-strict-";
     uint8_t type = payload[0];
@@ -122,7 +115,6 @@ static void hear_packet(struct fake_kex *fake, const uint8_t *payload, size_t le
         say_newkeys(fake);
         break;
     case MSG_NEWKEYS:
-        check_numbers(fake);
         fake->in_tagged = true;
         break;
     case MSG_UNKNOWN:
@@ -132,7 +124,7 @@ static void hear_packet(struct fake_kex *fake, const uint8_t *payload, size_t le
         fake->answered++;
         break;
     default:
-        CHECK(type < 80);
+        CHECK(type < MSG_USERAUTH_FIRST);
         break;
     }
 }
@@ -161,7 +153,17 @@ static size_t hear_one(struct fake_kex *fake) {
     return len + tag;
 }
 
+/* Both ends of the simulation are the same code, so what they could get wrong together is checked here. */
+static void check_numbers(const struct fake_kex *fake) {
+    bool strict = fake->offers_strict && fake->peer_offers_strict;
+    CHECK(fake->wire->strict == strict);
+    CHECK(strict == (fake->wire->in.seq == 0));
+}
+
+/* Whole lines, packets and tags. */
 static int fake_feed(struct speaker *speaker, const uint8_t *bytes, size_t len) {
+    if (len > 5 && bytes[5] == MSG_NEWKEYS)
+        check_numbers(fake_of(speaker));
     bytes_add(&fake_of(speaker)->in, bytes, len);
     return 0;
 }
@@ -169,7 +171,7 @@ static int fake_feed(struct speaker *speaker, const uint8_t *bytes, size_t len) 
 static int fake_pump(struct speaker *speaker) {
     struct fake_kex *fake = fake_of(speaker);
     size_t n;
-    while ((n = hear_one(fake)) > 0)
+    while (!fake->asleep && (n = hear_one(fake)) > 0)
         bytes_drop(&fake->in, n);
     return 0;
 }
@@ -182,8 +184,8 @@ static int fake_take(struct speaker *speaker, uint8_t *bytes, size_t cap) {
     size_t n = 1 + next_random(&fake->random) % most;
     if (n > cap)
         n = cap;
-    if (n > have)
-        n = have;
+    if (n > have || fake->asleep)
+        n = fake->asleep ? 0 : have;
     if (n > 0) {
         memcpy(bytes, out, n);
         bytes_drop(&fake->out, n);
@@ -228,10 +230,15 @@ bool fake_kex_settled(const struct fake_kex *fake) {
     return fake->epochs > 0 && !exchanging(fake) && fake->in.len == 0 && fake->out.len == 0;
 }
 
-void fake_kex_chatter(struct fake_kex *fake, unsigned count, bool wants_answer) {
+void fake_kex_chatter(struct fake_kex *fake, unsigned count, enum fake_chatter what) {
+    static const uint8_t types[] = {
+        [FAKE_IGNORE] = MSG_IGNORE, [FAKE_UNKNOWN] = MSG_UNKNOWN, [FAKE_USERAUTH] = MSG_USERAUTH_FIRST};
+    CHECK(what != FAKE_USERAUTH || fake->is_client);
     if (fake->epochs == 0 || exchanging(fake))
         return;
-    for (unsigned i = 0; i < count; i++)
-        say_filled(fake, wants_answer ? MSG_UNKNOWN : MSG_IGNORE, count > 100 ? 5 : 5 + (i + count) % 300);
-    fake->asked += wants_answer ? count : 0;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned more = what == FAKE_USERAUTH ? (unsigned)next_random(&fake->random) % 30 : 0;
+        say_filled(fake, (uint8_t)(types[what] + more), count > 100 ? 5 : 5 + (i + count) % 300);
+    }
+    fake->asked += what == FAKE_UNKNOWN ? count : 0;
 }

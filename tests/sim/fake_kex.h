@@ -26,6 +26,7 @@ struct fake_kex {
     bool kexinit_said; /* ours, of the exchange that is going on */
     unsigned epochs;
     unsigned asked, answered; /* messages 19 said, UNIMPLEMENTED heard */
+    bool asleep;              /* neither works nor says anything, until somebody clears this and wakes the session */
     struct fake_bytes in, out;
 };
 
@@ -35,5 +36,7 @@ void fake_kex_init(struct fake_kex *fake, struct wire *wire, bool is_client, boo
 void fake_kex_deinit(struct fake_kex *fake);
 /* It and its transport could do without a word of each other now. */
 bool fake_kex_settled(const struct fake_kex *fake);
-/* Says `count` messages of no consequence: IGNORE, or 19, which the peer's double answers. Not during an exchange. */
-void fake_kex_chatter(struct fake_kex *fake, unsigned count, bool wants_answer);
+/* Says `count` messages of no consequence: IGNORE; 19, which the peer's double answers; or a client's of
+ * authentication, which a server passes over once the client is in. Not during an exchange. */
+enum fake_chatter { FAKE_IGNORE, FAKE_UNKNOWN, FAKE_USERAUTH };
+void fake_kex_chatter(struct fake_kex *fake, unsigned count, enum fake_chatter what);

@@ -53,19 +53,13 @@ static void sim_accept(struct io *io, struct io_op *op, int fd) {
     op_submit(io, op, IO_KIND_ACCEPT, fd);
 }
 
+/* Only the port counts. */
 static void sim_connect(struct io *io, struct io_op *op, int fd, const struct sockaddr *addr, socklen_t addr_len) {
     struct sim_world *world = sim_of(io)->world;
-    struct sim_end *end = end_of(world, fd), *server;
+    struct sim_end *end = end_of(world, fd);
     CHECK(!end->peer && !end->listening && addr->sa_family == AF_INET && addr_len >= sizeof(struct sockaddr_in));
     op_submit(io, op, IO_KIND_CONNECT, fd);
-    end->connect_ns = world_arrival(world);
-    struct sim_end *listener = world_listener(world, ntohs(((const struct sockaddr_in *)(const void *)addr)->sin_port));
-    if (!listener)
-        return;
-    unsigned at = listener->backlog_count++;
-    listener->backlog[at].fd = end_create(world, &server);
-    listener->backlog[at].at_ns = end->connect_ns;
-    ends_join(world, end, server);
+    end_connect(world, end, ntohs(((const struct sockaddr_in *)(const void *)addr)->sin_port));
 }
 
 static void receive_begin(struct io *io, int fd) {
@@ -109,7 +103,7 @@ static void sim_cancel(struct io *io, struct io_op *op) {
 
 static bool try_connect(struct sim_world *world, struct io_op *op, int32_t *res) {
     const struct sim_end *end = end_of(world, op->fd);
-    *res = end->peer ? 0 : -ECONNREFUSED;
+    *res = end->peer ? 0 : -end->connect_error;
     return end->connect_ns <= world->now_ns;
 }
 
@@ -175,11 +169,8 @@ static bool try_poll(struct sim_world *world, struct io_op *op, int32_t *res) {
 /* Hands out what is in the backlog; over only on an error. */
 static bool try_accept(struct sim_world *world, struct io_op *op, int32_t *res) {
     struct sim_end *end = end_of(world, op->fd);
-    while (op->res == 0 && end->backlog_count > 0 && end->backlog[0].at_ns <= world->now_ns && !end->accept_error) {
-        int fd = end->backlog[0].fd;
-        end->backlog_count--;
-        memmove(end->backlog, end->backlog + 1, end->backlog_count * sizeof end->backlog[0]);
-        world->activity++;
+    int fd;
+    while (op->res == 0 && !end->accept_error && (fd = end_accept(world, end)) >= 0) {
         op->more = true;
         op->done(op, fd);
     }
@@ -261,8 +252,13 @@ static int sim_turn(struct io *io, uint64_t deadline_ns) {
 }
 
 static void sim_shutdown(struct io *io, int fd, int how) {
-    CHECK(how == SHUT_WR);
-    end_finish(sim_of(io)->world, end_of(sim_of(io)->world, fd));
+    struct sim_world *world = sim_of(io)->world;
+    struct sim_end *end = end_of(world, fd);
+    CHECK(how == (end->listening ? SHUT_RDWR : SHUT_WR));
+    if (!end->listening)
+        return end_finish(world, end);
+    end->port = 0;
+    end_drop_backlog(world, end);
 }
 
 static void sim_close(struct io *io, int fd, enum io_close_mode mode) {

@@ -46,8 +46,12 @@ MUST_USE int io_sim_create(struct slot_pool *slots, void *world, struct io **io)
 void io_sim_pair(struct sim_world *world, int fds[2]);
 int io_sim_socket(struct sim_world *world); /* not connected, for io_connect */
 int io_sim_listen(struct sim_world *world, uint16_t port);
+uint16_t io_sim_port(struct sim_world *world, int fd);             /* of a listener */
+int io_sim_listener(const struct sim_world *world, uint16_t port); /* who listens there; -1: nobody */
 /* The next accept on this listener ends with -error_number, once. */
 void io_sim_fail_accept(struct sim_world *world, int fd, int error_number);
+/* The answer to the next io_connect comes at at_ns (UINT64_MAX: never), and with error_number it is that. */
+void io_sim_script_connect(struct sim_world *world, uint64_t at_ns, int error_number);
 /* Breaks the connection for both ends, now: what has not arrived is lost, then ECONNRESET. */
 void io_sim_reset(struct sim_world *world, int fd);
 /* Nothing is received or sent on this end before until_ns. */
@@ -60,7 +64,10 @@ unsigned io_sim_open_count(const struct sim_world *world);
 
 /* An end that the test plays itself, without ops: bytes, 0 (read: end of file), -EAGAIN or -errno. Moves all that it
  * can. */
-int io_sim_accept(struct sim_world *world, int fd); /* of a listener; -1: nobody is there */
+int io_sim_accept(struct sim_world *world, int fd);         /* of a listener; -1: nobody is there */
+int io_sim_connect(struct sim_world *world, uint16_t port); /* at once; -1: nobody listens there */
+int io_sim_peer(struct sim_world *world, int fd);           /* the other end; -1: it has been closed */
+uint64_t io_sim_unread(struct sim_world *world, int fd);    /* bytes sent here that the other end has not received */
 int32_t io_sim_write(struct sim_world *world, int fd, const void *data, uint32_t len);
 int32_t io_sim_read(struct sim_world *world, int fd, void *data, uint32_t cap);
 void io_sim_finish(struct sim_world *world, int fd); /* shutdown(SHUT_WR) */

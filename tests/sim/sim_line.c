@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEVER UINT64_MAX
 #define MS UINT64_C(1000000)
 
 static uint64_t roll(struct line *line, uint64_t below) {
@@ -16,7 +15,7 @@ static uint64_t roll(struct line *line, uint64_t below) {
 /* As random as it takes to notice a byte at the wrong place. */
 static uint8_t *draw_stream(struct line *line, uint64_t total) {
     uint64_t words = total / 8 + 1, *stream = malloc(words * sizeof *stream);
-    uint64_t key = roll(line, NEVER);
+    uint64_t key = roll(line, UINT64_MAX);
     CHECK(stream);
     for (uint64_t i = 0; i < words; i++) {
         uint64_t word = (key ^ i) * UINT64_C(0x9e3779b97f4a7c15);
@@ -25,7 +24,7 @@ static uint8_t *draw_stream(struct line *line, uint64_t total) {
     return (uint8_t *)stream;
 }
 
-static void blame(struct line *line, const struct app *app, const char *what) {
+void line_blame(struct line *line, const struct app *app, const char *what) {
     if (line->fault[0] == '\0')
         snprintf(line->fault, sizeof line->fault, "line %u, %s: %s", line->index, app == &line->near ? "near" : "far",
                  what);
@@ -49,30 +48,87 @@ static uint64_t draw_total(struct line *line) {
     }
 }
 
+static void draw_end(struct app *app) {
+    struct line *line = app->line;
+    switch (roll(line, 16)) {
+    case 0:
+        app->abort_at = roll(line, app->total + 2000);
+        break;
+    case 1:
+        app->abort_ns = roll(line, roll(line, 2) ? 60 * MS : 3000 * MS);
+        break;
+    case 2:
+        app->leave_at = roll(line, 4) ? 0 : roll(line, 3000);
+        break;
+    default:
+        break;
+    }
+}
+
 static void app_init(struct app *app, struct line *line, struct app *other) {
-    *app = (struct app){.line = line, .other = other, .fd = -1, .abort_at = NEVER};
+    *app = (struct app){.line = line, .other = other, .fd = -1};
+    app->abort_at = app->abort_ns = app->leave_at = LINE_NEVER;
     app->total = draw_total(line);
     app->stream = draw_stream(line, app->total);
     app->chunk = app->total < 2000 && roll(line, 2) ? 1 + (uint32_t)roll(line, 30) : 1 + (uint32_t)roll(line, 60000);
     app->stall_percent = roll(line, 3) ? 0 : (uint8_t)roll(line, 30);
     app->stall_max_ns = roll(line, 4) ? 20 * MS : 2500 * MS;
-    if (roll(line, 8) == 0)
-        app->abort_at = roll(line, app->total + 2000);
+    draw_end(app);
+}
+
+static void draw_fate(struct line *line, struct fate *fate) {
+    static const enum fate_kind kinds[] = {FATE_ANSWERS, FATE_ANSWERS, FATE_REFUSES, FATE_SILENT};
+    fate->kind = kinds[roll(line, 4)];
+    fate->is_v6 = roll(line, 2);
+    fate->scripted = true;
+    fate->delay_ns = roll(line, roll(line, 3) ? 40 * MS : 2000 * MS);
+}
+
+/* Most targets are at one address and answer at once. */
+static void draw_target(struct line *line) {
+    bool plain = roll(line, 3) > 0;
+    snprintf(line->target, sizeof line->target, line_is_path(line) ? "/sim/%u" : "line-%u.sim", line->index);
+    line->fates_count = plain || line_is_path(line) ? 1 : 1 + (unsigned)roll(line, LINE_ADDRESSES_MAX);
+    if (roll(line, 12) > 0)
+        line->listener = io_sim_listen(line->world, line->port);
+    if (plain)
+        return;
+    for (unsigned i = 0; i < line->fates_count; i++)
+        draw_fate(line, &line->fates[i]);
+    line->busy = line_is_path(line) ? (unsigned)roll(line, 4) : 0;
+    line->resolve_fails = !line_is_path(line) && roll(line, 8) == 0;
+    line->resolve_ns = roll(line, 3) ? 0 : roll(line, 1500 * MS);
+}
+
+static bool answers(const struct line *line) {
+    if (line->listener < 0 || line->resolve_fails)
+        return false;
+    for (unsigned i = 0; i < line->fates_count; i++)
+        if (line->fates[i].kind == FATE_ANSWERS)
+            return true;
+    return false;
 }
 
 void line_init(struct line *line, struct sim_world *world, unsigned index, uint64_t start_ns) {
+    static const enum line_kind kinds[] = {LINE_DIRECT,    LINE_DIRECT,    LINE_DIRECT,    LINE_DIRECT_PATH,
+                                           LINE_FORWARDED, LINE_FORWARDED, LINE_FORWARDED, LINE_FORWARDED_PATH};
     *line = (struct line){
         .world = world, .index = index, .port = (uint16_t)(1000 + index), .listener = -1, .start_ns = start_ns};
-    line->reversed = roll(line, 2);
-    line->prohibited = roll(line, 16) == 0;
-    if (roll(line, 12) > 0)
-        line->listener = io_sim_listen(world, line->port);
+    line->kind = kinds[roll(line, sizeof kinds / sizeof kinds[0])];
+    draw_target(line);
     app_init(&line->near, line, &line->far);
     app_init(&line->far, line, &line->near);
     if (roll(line, 2))
         (roll(line, 2) ? &line->near : &line->far)->waits_for_eof = true;
+}
+
+void line_settle(struct line *line, bool may_idle) {
+    line->may_idle = may_idle;
+    if (may_idle && roll(line, 6) == 0)
+        line->near.sleeps = line->far.sleeps = true;
+    line->reachable = !line->forbidden && answers(line);
     /* The far app of a line that is never dialled has nothing to do. */
-    line->far.gone = line->listener < 0 || line->prohibited;
+    line->far.gone = !line->reachable;
 }
 
 static void app_leave(struct app *app, enum io_close_mode mode) {
@@ -81,11 +137,65 @@ static void app_leave(struct app *app, enum io_close_mode mode) {
     app->gone = true;
 }
 
+/* ---- the far app's connections ---- */
+
+/* Where a target has several addresses, more than one may be connected to, and all but one are broken off at once. */
+static bool may_have_lost(const struct app *app) {
+    const struct line *line = app->line;
+    return app == &line->far && app->received == 0 && line->fates_count > 1 && !line->excused && !app->cut_off;
+}
+
+static void far_start(struct app *far, int fd) {
+    struct line *line = far->line;
+    far->fd = fd;
+    far->sent = 0;
+    far->finished = far->eof_seen = false;
+    if (far->abort_ns != LINE_NEVER)
+        far->abort_ns += sim_world_now(line->world);
+}
+
+static void far_start_over(struct app *far) {
+    struct line *line = far->line;
+    if (far->fd >= 0)
+        io_sim_close(line->world, far->fd, IO_CLOSE_RESET);
+    far->fd = -1;
+    if (line->spares_count == 0)
+        return;
+    far_start(far, line->spares[0]);
+    line->spares_count--;
+    memmove(line->spares, line->spares + 1, line->spares_count * sizeof line->spares[0]);
+}
+
+static bool far_accept(struct line *line) {
+    int fd = line->listener >= 0 ? io_sim_accept(line->world, line->listener) : -1;
+    if (fd < 0)
+        return false;
+    if (line->far.gone)
+        io_sim_close(line->world, fd, IO_CLOSE_RESET);
+    else if (line->far.fd < 0)
+        far_start(&line->far, fd);
+    else if (line->spares_count < LINE_SPARES_MAX)
+        line->spares[line->spares_count++] = fd;
+    else
+        CHECK(false);
+    return true;
+}
+
+static void drop_spares(struct line *line) {
+    while (line->spares_count > 0)
+        io_sim_close(line->world, line->spares[--line->spares_count], IO_CLOSE_RESET);
+}
+
+/* ---- what an app does ---- */
+
 static void app_broke(struct app *app) {
     struct line *line = app->line;
+    if (may_have_lost(app))
+        return far_start_over(app);
     app->broken = true;
-    if (!line->excused && line->listener >= 0 && !line->prohibited)
-        blame(line, app, "cut off, and nobody did it");
+    bool refused = !line->reachable || (line->loose && !line_stands(line));
+    if (!line->excused && !refused && !app->cut_off && !line->may_idle)
+        line_blame(line, app, "cut off, and nobody did it");
     app_leave(app, IO_CLOSE);
 }
 
@@ -102,9 +212,9 @@ static void maybe_stall(struct app *app, uint64_t *until_ns) {
 static void check_bytes(struct app *app, const uint8_t *data, uint32_t len) {
     const struct app *from = app->other;
     if (app->received + len > from->sent)
-        return blame(app->line, app, "more bytes than were sent");
+        return line_blame(app->line, app, "more bytes than were sent");
     if (memcmp(data, from->stream + app->received, len) != 0)
-        blame(app->line, app, "wrong byte");
+        line_blame(app->line, app, "wrong byte");
 }
 
 static bool app_read(struct app *app) {
@@ -121,8 +231,9 @@ static bool app_read(struct app *app) {
     }
     if (n == 0) {
         app->eof_seen = true;
-        if (app->received != app->other->total || !app->other->finished)
-            blame(app->line, app, "end of file before the end");
+        bool all = app->received == app->other->total && app->other->finished;
+        if (!all && !(app->line->stock && (app->line->excused || app->line->may_idle)))
+            line_blame(app->line, app, "end of file before the end");
         return true;
     }
     check_bytes(app, data, (uint32_t)n);
@@ -136,7 +247,7 @@ static bool app_write(struct app *app) {
     if (app->finished || sim_world_now(world) < app->write_from_ns)
         return false;
     if (app->sent == app->total) {
-        if (app->waits_for_eof && !app->eof_seen)
+        if ((app->sleeps || app->waits_for_eof) && !app->eof_seen)
             return false;
         app->finished = true;
         io_sim_finish(world, app->fd);
@@ -157,91 +268,106 @@ static bool app_write(struct app *app) {
     return true;
 }
 
+static bool app_aborts(struct app *app) {
+    bool now = app->sent + app->received >= app->abort_at || sim_world_now(app->line->world) >= app->abort_ns;
+    if (now) {
+        app->line->excused = true;
+        app_leave(app, IO_CLOSE_RESET);
+    }
+    return now;
+}
+
+/* Its own stream is ended and has got through; it takes no more of the other's. That one still gets everything, unless
+ * bytes of its own that nobody has read break its connection. */
+static bool app_leaves_early(struct app *app) {
+    struct app *other = app->other;
+    struct sim_world *world = app->line->world;
+    if (!app->eof_passed || app->eof_seen || app->received < app->leave_at)
+        return false;
+    app->left = true;
+    other->cut_off = other->fd >= 0 && (other->sent < other->total || io_sim_unread(world, other->fd) > 0);
+    app_leave(app, IO_CLOSE);
+    return true;
+}
+
 static bool app_act(struct app *app) {
     if (app->fd < 0)
         return false;
-    if (app->sent + app->received >= app->abort_at) {
-        app->line->excused = true;
-        app_leave(app, IO_CLOSE_RESET);
+    if (app_aborts(app))
         return true;
-    }
     bool read = app_read(app);
     bool wrote = app->fd >= 0 && app_write(app);
-    if (app->fd >= 0 && app->finished && app->eof_seen)
+    if (app->fd < 0)
+        return true;
+    if (app->finished && app->eof_seen)
         app_leave(app, IO_CLOSE);
+    else if (app_leaves_early(app))
+        return true;
     return read || wrote;
 }
 
-bool line_act(struct line *line) {
-    bool accepted = false;
-    if (line->listener >= 0 && line->opened && line->far.fd < 0 && !line->far.gone) {
-        line->far.fd = io_sim_accept(line->world, line->listener);
-        accepted = line->far.fd >= 0;
-    }
-    bool near = app_act(&line->near);
-    return app_act(&line->far) || near || accepted;
+void line_begin(struct line *line, int fd) {
+    line->opened = true;
+    line->near.fd = fd;
+    line->near.gone = fd < 0;
+    if (line->near.abort_ns != LINE_NEVER)
+        line->near.abort_ns += sim_world_now(line->world);
 }
 
-static uint64_t app_wakes_ns(const struct app *app, uint64_t now) {
+bool line_act(struct line *line) {
+    if (!line->opened)
+        return false;
+    bool accepted = far_accept(line);
+    bool near = app_act(&line->near);
+    bool far = app_act(&line->far);
+    if (line->far.gone)
+        drop_spares(line);
+    return near || far || accepted;
+}
+
+static void sooner(uint64_t *wakes_ns, uint64_t now, uint64_t at_ns) {
+    if (at_ns > now && at_ns < *wakes_ns)
+        *wakes_ns = at_ns;
+}
+
+static void app_wakes_ns(const struct app *app, uint64_t now, uint64_t *wakes_ns) {
     if (app->fd < 0)
-        return NEVER;
-    uint64_t read = !app->eof_seen && app->read_from_ns > now ? app->read_from_ns : NEVER;
-    uint64_t write = !app->finished && app->write_from_ns > now ? app->write_from_ns : NEVER;
-    return read < write ? read : write;
+        return;
+    if (!app->eof_seen)
+        sooner(wakes_ns, now, app->read_from_ns);
+    if (!app->finished)
+        sooner(wakes_ns, now, app->write_from_ns);
+    sooner(wakes_ns, now, app->abort_ns);
 }
 
 uint64_t line_wakes_ns(const struct line *line) {
-    uint64_t now = sim_world_now(line->world);
-    if (!line->opened)
-        return line->start_ns > now ? line->start_ns : NEVER;
-    uint64_t near = app_wakes_ns(&line->near, now), far = app_wakes_ns(&line->far, now);
-    return near < far ? near : far;
-}
-
-bool line_over(const struct line *line) {
-    /* Excused lines may never have been dialled. */
-    bool far_gone = line->far.gone || (line->far.fd < 0 && line->excused);
-    return line->opened && line->near.gone && far_gone && line->near_ends > 0 && line->far_ends == line->far_asked;
-}
-
-void line_judge(struct line *line) {
-    struct app *near = &line->near, *far = &line->far;
-    if (line->near_ends != 1 || line->far_asked > 1 || line->far_ends != line->far_asked)
-        blame(line, near, "a relay's end was told too often");
-    if (line->excused)
-        return;
-    if (line->listener < 0 || line->prohibited) {
-        if (!near->broken || near->received > 0 || line->near_what[0] == '\0')
-            blame(line, near, "not refused");
-        return;
+    uint64_t now = sim_world_now(line->world), wakes_ns = LINE_NEVER;
+    if (!line->opened) {
+        sooner(&wakes_ns, now, line->start_ns);
+        return wakes_ns;
     }
-    if (near->received != far->total || far->received != near->total || !near->eof_seen || !far->eof_seen)
-        blame(line, near, "not complete");
-    if (line->near_what[0] || line->far_what[0])
-        blame(line, near, "an orderly end was told as a failure");
+    app_wakes_ns(&line->near, now, &wakes_ns);
+    app_wakes_ns(&line->far, now, &wakes_ns);
+    return wakes_ns;
+}
+
+/* Excused and loose lines may never have been dialled. */
+bool line_over(const struct line *line) {
+    bool broken = line->excused || (line->loose && !line_stands(line));
+    bool far_gone = line->far.gone || (line->far.fd < 0 && broken);
+    return line->opened && line->near.gone && far_gone && line->client.ended == line->client.begun;
 }
 
 void line_close(struct line *line) {
     free(line->near.stream);
     free(line->far.stream);
+    if (line->far.fd >= 0) /* came when nobody waited for it any more */
+        app_leave(&line->far, IO_CLOSE_RESET);
+    line->far.gone = true;
+    while (far_accept(line)) /* attempts that have lost */
+        continue;
+    drop_spares(line);
     if (line->listener >= 0)
         io_sim_close(line->world, line->listener, IO_CLOSE);
     line->listener = -1;
-}
-
-static void app_print(const struct app *app, const char *name) {
-    fprintf(stderr, "    %s: fd %d, sent %" PRIu64 " of %" PRIu64 ", received %" PRIu64 "%s%s%s%s%s\n", name,
-            app->fd < 0 ? -1 : app->fd - SIM_FD_BASE, app->sent, app->total, app->received,
-            app->finished ? ", finished" : "", app->eof_seen ? ", eof seen" : "", app->broken ? ", broken" : "",
-            app->gone ? ", gone" : "", app->waits_for_eof ? ", waits for eof" : "");
-}
-
-void line_print(const struct line *line) {
-    fprintf(stderr, "  line %u%s%s%s%s%s: near ended %u (%s), far asked %u ended %u (%s)\n", line->index,
-            line->reversed ? ", reversed" : "", line->opened ? "" : ", not opened",
-            line->listener < 0 ? ", refused" : "", line->prohibited ? ", prohibited" : "",
-            line->excused ? ", excused" : "", line->near_ends, line->near_what, line->far_asked, line->far_ends,
-            line->far_what);
-    app_print(&line->near, "near");
-    app_print(&line->far, "far");
 }

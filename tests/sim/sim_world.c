@@ -241,19 +241,8 @@ void end_close(struct sim_world *world, struct sim_end *end, enum io_close_mode 
     else if (end->peer && !end->dead)
         end->peer->reset_ns = world_arrival(world);
     end->open = false;
-    for (unsigned i = 0; i < end->backlog_count; i++)
-        end_close(world, end_of(world, end->backlog[i].fd), IO_CLOSE_RESET);
-    end->backlog_count = 0;
+    end_drop_backlog(world, end);
     world->activity++;
-}
-
-struct sim_end *world_listener(struct sim_world *world, uint16_t port) {
-    for (unsigned i = 0; i < world->ends_count; i++) {
-        struct sim_end *end = world->ends[i];
-        if (end->open && end->listening && end->port == port && end->backlog_count < SIM_BACKLOG)
-            return end;
-    }
-    return NULL;
 }
 
 void io_sim_pair(struct sim_world *world, int fds[2]) {
@@ -261,24 +250,6 @@ void io_sim_pair(struct sim_world *world, int fds[2]) {
     fds[0] = end_create(world, &a);
     fds[1] = end_create(world, &b);
     ends_join(world, a, b);
-}
-
-int io_sim_socket(struct sim_world *world) {
-    struct sim_end *end;
-    return end_create(world, &end);
-}
-
-int io_sim_listen(struct sim_world *world, uint16_t port) {
-    struct sim_end *end;
-    int fd = end_create(world, &end);
-    end->listening = true;
-    end->port = port;
-    return fd;
-}
-
-void io_sim_fail_accept(struct sim_world *world, int fd, int error_number) {
-    end_of(world, fd)->accept_error = error_number;
-    world->activity++;
 }
 
 void io_sim_reset(struct sim_world *world, int fd) {
@@ -312,17 +283,6 @@ unsigned io_sim_open_count(const struct sim_world *world) {
     for (unsigned i = 0; i < world->ends_count; i++)
         count += world->ends[i]->open;
     return count;
-}
-
-int io_sim_accept(struct sim_world *world, int fd) {
-    struct sim_end *end = end_of(world, fd);
-    if (end->backlog_count == 0 || end->backlog[0].at_ns > world->now_ns)
-        return -1;
-    int accepted = end->backlog[0].fd;
-    end->backlog_count--;
-    memmove(end->backlog, end->backlog + 1, end->backlog_count * sizeof end->backlog[0]);
-    world->activity++;
-    return accepted;
 }
 
 int32_t io_sim_write(struct sim_world *world, int fd, const void *data, uint32_t len) {

@@ -1,6 +1,6 @@
 #pragma once
-/* The inside of the simulator: the clock, the seed, the ends and the streams between them. io_sim.c puts the operations
- * of engine/io.h on top; tests see io_sim.h alone. */
+/* The inside of the simulator: the clock, the seed, the ends and the streams between them (sim_world.c), listening and
+ * connecting (sim_net.c). io_sim.c puts the operations of engine/io.h on top; tests see io_sim.h alone. */
 #include "tests/sim/io_sim.h"
 
 #define SIM_ARRIVALS 16u
@@ -27,11 +27,11 @@ struct sim_end {
     uint64_t reset_ns, stall_ns, connect_ns;
     uint32_t receive_low;
     uint16_t port;
-    int accept_error;
+    int accept_error, connect_error;
     struct {
         int fd;
         uint64_t at_ns;
-    } backlog[SIM_BACKLOG];
+    } backlog[SIM_BACKLOG]; /* ascending */
     unsigned backlog_count;
 };
 
@@ -40,6 +40,11 @@ struct sim_world {
     uint64_t random, now_ns, activity;
     struct sim_end **ends;
     unsigned ends_count, ends_size, ios;
+    struct {
+        bool set;
+        uint64_t at_ns;
+        int error;
+    } script;      /* of the next connect */
     bool deferred; /* some op was passed over: before the clock moves all get their chance, in a hurried pass */
     bool hurry;
 };
@@ -56,7 +61,11 @@ bool world_quiet(struct sim_world *world);
 struct sim_end *end_of(struct sim_world *world, int fd);
 int end_create(struct sim_world *world, struct sim_end **end);
 void ends_join(struct sim_world *world, struct sim_end *a, struct sim_end *b);
-struct sim_end *world_listener(struct sim_world *world, uint16_t port); /* NULL: none, or its backlog is full */
+/* Begins to connect: end->connect_ns is when the answer is there, and without a peer it is -end->connect_error. */
+void end_connect(struct sim_world *world, struct sim_end *end, uint16_t port);
+void end_drop_backlog(struct sim_world *world, struct sim_end *end);
+/* Who has arrived; -1: nobody. */
+int end_accept(struct sim_world *world, struct sim_end *end);
 /* Sends at most `most` bytes from the front of iov. Bytes, -EAGAIN, or an error. */
 int32_t end_send(struct sim_world *world, struct sim_end *end, const struct iovec *iov, uint64_t most);
 /* What a receive would bring now: -EAGAIN, 0 at the end, an error, or the number of bytes there. */
