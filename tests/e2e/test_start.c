@@ -163,8 +163,9 @@ Test(start, background_after_nothing_that_failed) {
     int holder = pair_listen(&taken);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     world_server(&world, "AddressFamily inet");
-    expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-L", spec_on(taken), NULL),
-                              "Address already in use");
+    expect_foreground_failure(
+        world_leat(&world, "-f", "-4", "-o", "ExitOnForwardFailure=yes", "-L", spec_on(taken), NULL),
+        "Address already in use");
     expect_foreground_failure(world_leat(&world, "-f", "-o", "ExitOnForwardFailure=yes", "-R", spec_on(taken), NULL),
                               "remote port forwarding failed");
     world_write(world_path(&world, "authorized_keys"), "# nobody\n");
@@ -229,8 +230,8 @@ Test(start, exit_on_forward_failure_of_the_configuration_file) {
     uint16_t taken;
     int holder = pair_listen(&taken);
     world_server(&world, "");
-    const char *config = config_with(
-        world_format("  LocalForward %u 127.0.0.1:%u\n  ExitOnForwardFailure yes", taken, target_port(target)));
+    const char *config = config_with(world_format(
+        "  LocalForward 127.0.0.1:%u 127.0.0.1:%u\n  ExitOnForwardFailure yes", taken, target_port(target)));
     expect_failure_line(world_leat_bare(&world, "-F", config, "work", NULL), "Address already in use");
     close(holder);
 }
