@@ -22,6 +22,8 @@
 #define LIMIT_HELLO_FEATURES 256u
 #define LIMIT_REMOTE_FORWARDS 1024u
 #define LIMIT_LOCAL_FORWARDS 1024u
+#define LIMIT_FORWARDS_EVER 4096u /* of one client, those that a reload took away included */
+#define LIMIT_RELOADS_KEPT 1024u  /* reloads that changed forwards */
 
 /* Data path. */
 #define LIMIT_FLOW_QUEUE_BYTES (512u << 10) /* read from an app and not yet sealed, per flow */

@@ -4,6 +4,7 @@
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -58,14 +59,19 @@ void client_relay_ended(struct client_session *session) {
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port) {
     struct forward *best = NULL;
     enum forward_match best_match = FORWARD_MATCH_NONE;
-    for (unsigned i = 0; i < client->forwards_count; i++) {
-        enum forward_match match = forward_matches(&client->forwards[i], host, port);
+    list_for_each (node, &client->remotes) {
+        struct forward *forward = list_entry(node, struct forward, node);
+        enum forward_match match = forward_matches(forward, host, port);
         if (match <= best_match)
             continue;
-        best = &client->forwards[i];
+        best = forward;
         best_match = match;
     }
     return best;
+}
+
+void client_serve_remote(struct forward *forward) {
+    list_push_back(&forward->client->remotes, &forward->node);
 }
 
 /* News is small and rare (a handful per forward and session), so the box cannot be full. */
@@ -93,13 +99,18 @@ void client_post(struct shard *shard, void (*run)(void *, int64_t), void *arg) {
         nanosleep(&pause, NULL);
 }
 
+void client_close_forward(struct forward *forward) {
+    forward->active = false;
+    client_post(forward->client->shards[0], close_forward, forward);
+}
+
 static void stop_listening(struct client *client) {
     if (!client->listening)
         return;
     client->listening = false;
     for (unsigned i = 0; i < client->forwards_count; i++)
-        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
-            client_post(client->shards[0], close_forward, &client->forwards[i]);
+        if (client->forwards[i]->active && client->forwards[i]->spec->kind == FORWARD_LOCAL)
+            client_close_forward(client->forwards[i]);
 }
 
 static void begin_ending(struct client *client, int status) {
@@ -121,12 +132,11 @@ static uint32_t relays_running(struct client *client) {
 }
 
 static void begin_draining(struct client *client, uint32_t default_timeout_s) {
-    const struct options *options = client->options;
     if (client->state == CLIENT_DRAINING) /* asked twice: at once */
         return begin_ending(client, 0);
     if (client->state == CLIENT_ENDING)
         return;
-    uint32_t timeout_s = options->drain_timeout_given ? options->drain_timeout_s : default_timeout_s;
+    uint32_t timeout_s = client->drain_timeout_given ? client->drain_timeout_s : default_timeout_s;
     client->state = CLIENT_DRAINING;
     client->drain_deadline_ns = now_ns() + timeout_s * SECOND_NS;
     stop_listening(client);
@@ -162,13 +172,15 @@ void client_session_ended(struct session *session, int err, const char *reason) 
 }
 
 static void on_listener_news(void *arg, int64_t value) {
-    struct client *client = arg;
+    struct forward *forward = arg;
     (void)value;
-    client->listeners_open--;
+    forward->client->listeners_open--;
+    if (forward->removing)
+        forward->client->reload.waiting--;
 }
 
-void client_listener_closed(struct client *client) {
-    tell(client, on_listener_news, client, 0);
+void client_listener_closed(struct forward *forward) {
+    tell(forward->client, on_listener_news, forward, 0);
 }
 
 static void announce_ready(struct client *client) {
@@ -176,7 +188,7 @@ static void announce_ready(struct client *client) {
         return;
     client->state = CLIENT_RUNNING;
     log_verbose("tunnel is up");
-    client->on_ready();
+    client->program->on_ready();
 }
 
 static void on_answer_news(void *arg, int64_t success) {
@@ -184,6 +196,7 @@ static void on_answer_news(void *arg, int64_t success) {
     struct client *client = forward->client;
     const struct forward_spec *spec = forward->spec;
     client->forwards_unanswered--;
+    forward->active = success;
     /* What the end leaves without an answer was not refused by the server. */
     if (client->state == CLIENT_ENDING)
         return;
@@ -195,7 +208,7 @@ static void on_answer_news(void *arg, int64_t success) {
     } else {
         log_error("-R %s: remote port forwarding failed for listen port %u: the server refused it", spec->text,
                   spec->port);
-        if (client->options->exit_on_forward_failure)
+        if (client->options->exit_on_forward_failure && client->state == CLIENT_STARTING)
             return begin_ending(client, EXIT_FAILED);
     }
     announce_ready(client);
@@ -203,6 +216,18 @@ static void on_answer_news(void *arg, int64_t success) {
 
 void client_forward_answered(struct forward *forward, bool success) {
     tell(forward->client, on_answer_news, forward, success);
+}
+
+static void on_cancel_news(void *arg, int64_t success) {
+    struct forward *forward = arg;
+    struct client *client = forward->client;
+    client->reload.waiting--;
+    if (!success && client->state != CLIENT_ENDING)
+        log_error("-R %s: the server did not cancel it; its connections are refused here", forward->spec->text);
+}
+
+void client_forward_cancelled(struct forward *forward, bool success) {
+    tell(forward->client, on_cancel_news, forward, success);
 }
 
 /* ---- the main thread's loop ---- */
@@ -216,6 +241,20 @@ static void print_session(void *arg, int64_t value) {
     relay_print(&of->session);
 }
 
+/* Whoever had leat in the foreground of a terminal that is gone now means the end, as with ssh(1). */
+static bool terminal_is_gone(const struct client *client) {
+    int fd = client->has_terminal ? open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+    if (fd >= 0)
+        close(fd);
+    return client->has_terminal && fd < 0;
+}
+
+static void on_hangup(struct client *client) {
+    if (terminal_is_gone(client))
+        return begin_draining(client, 0);
+    client->reload.wanted = true;
+}
+
 static void on_signal(struct client *client) {
     struct signalfd_siginfo info;
     if (read(client->signal_fd, &info, sizeof(info)) != sizeof(info))
@@ -224,6 +263,8 @@ static void on_signal(struct client *client) {
         return begin_draining(client, 0);
     if (info.ssi_signo == SIGTERM)
         return begin_draining(client, 10);
+    if (info.ssi_signo == SIGHUP)
+        return on_hangup(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
         if (!client->sessions[i].ended)
             client_post(client->sessions[i].shard, print_session, &client->sessions[i]);
@@ -249,13 +290,19 @@ static void run_loop(struct client *client) {
         if (fds[0].revents != 0)
             on_signal(client);
         mailbox_run(client->news);
+        client_reload_go_on(client);
         if (client->state == CLIENT_DRAINING && (relays_running(client) == 0 || now_ns() >= client->drain_deadline_ns))
             begin_ending(client, 0);
     }
 }
 
-int client_run(const struct options *options, void (*on_ready)(void)) {
-    struct client client = {.options = options, .on_ready = on_ready, .signal_fd = -1};
+int client_run(const struct options *options, const struct client_program *program) {
+    struct client client = {.options = options,
+                            .program = program,
+                            .drain_timeout_given = options->drain_timeout_given,
+                            .drain_timeout_s = options->drain_timeout_s,
+                            .signal_fd = -1};
+    list_init(&client.remotes);
     window_budget_init(&client.budget, options->memory_limit);
     int err = client_start(&client);
     if (err == 0) {

@@ -19,17 +19,27 @@ struct client_session {
     bool ended;              /* main thread */
 };
 
-/* Runs the tunnel of `options` to its end. Returns the exit status. on_ready is called once, on the main thread, when
- * authenticated and every forward that must listen does (for -f). */
-int client_run(const struct options *options, void (*on_ready)(void));
+/* What the program around it does, on the main thread. */
+struct client_program {
+    /* Once, when authenticated and every forward that must listen does (for -f). */
+    void (*on_ready)(void);
+    /* SIGHUP: the options as they are to be had now; each error was reported. */
+    int (*reread)(struct options *options);
+};
+
+/* Runs the tunnel of `options` to its end. Returns the exit status. */
+int client_run(const struct options *options, const struct client_program *program);
 
 /* From shards: news for the main thread. */
 void client_forward_answered(struct forward *forward, bool success);
-void client_listener_closed(struct client *client);
+void client_forward_cancelled(struct forward *forward, bool success);
+void client_listener_closed(struct forward *forward);
 
 /* The session with the fewest relays that is still running; counts the relay to come (client_relay_ended undoes it). */
 struct client_session *client_choose_session(struct client *client);
 void client_relay_ended(struct client_session *session);
+/* Remote forwards that the server listens for: on the first session's shard. */
+void client_serve_remote(struct forward *forward);
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port);
 const struct options *client_options(const struct client *client);
 unsigned client_sessions_count(const struct client *client);

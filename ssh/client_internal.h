@@ -1,5 +1,7 @@
 #pragma once
-/* What the two files of the client share: client_start.c brings it up, client.c watches over it until its end. */
+/* What the files of the client share: client_start.c brings it up, client.c watches over it until its end,
+ * client_reload.c takes a new configuration on the way. The main thread's, but where it says otherwise. */
+#include "engine/limits.h"
 #include "ssh/client.h"
 
 #define EXIT_FAILED 255
@@ -15,13 +17,27 @@ struct client {
     unsigned shards_count;
     struct client_session *sessions;
     unsigned sessions_count, sessions_open;
-    struct forward *forwards;
+    struct forward **forwards; /* all there ever were */
     unsigned forwards_count, forwards_unanswered, listeners_open;
+    struct list remotes; /* forwards that the server listens for; the first session's shard */
     enum client_state state;
     bool listening;
+    bool has_terminal; /* in the foreground of one */
+    bool drain_timeout_given;
+    uint32_t drain_timeout_s;
     uint64_t drain_deadline_ns;
     int signal_fd, status;
-    void (*on_ready)(void);
+    const struct client_program *program;
+    struct reload {
+        bool wanted;
+        unsigned waiting;     /* listeners being closed, remote forwards being cancelled, before the rest is done */
+        struct options *next; /* while it is under way */
+        bool *settled;        /* of next's forwards: there is one already */
+        bool adopted;         /* something points into next */
+        unsigned added, removed, changed;
+        struct options *kept[LIMIT_RELOADS_KEPT]; /* that forwards point into */
+        unsigned kept_count;
+    } reload;
 };
 
 /* client_start.c: everything until the tunnel stands (each failure was reported); then the sessions and listeners start
@@ -29,7 +45,17 @@ struct client {
 MUST_USE int client_start(struct client *client);
 void client_serve(struct client *client);
 void client_release(struct client *client);
+/* One more of `spec`, neither bound nor asked for; NULL: no memory, or there were too many. */
+struct forward *client_add_forward(struct client *client, const struct forward_spec *spec);
+/* Has shards do it, once the forward is bound. */
+void client_listen(struct forward *forward);
+void client_request(struct forward *forward);
+
+/* client_reload.c: goes on with what SIGHUP has asked for as far as it goes now; after each turn. */
+void client_reload_go_on(struct client *client);
+void client_reload_release(struct client *client);
 
 /* client.c */
 void client_post(struct shard *shard, void (*run)(void *, int64_t), void *arg);
+void client_close_forward(struct forward *forward);
 void client_session_ended(struct session *session, int err, const char *reason);

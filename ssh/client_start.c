@@ -3,6 +3,7 @@
 #include "engine/log.h"
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
@@ -37,12 +38,6 @@ static int start_session(struct client_session *of) {
     return err;
 }
 
-static void request_remote_forwards(struct client *client, struct session *session) {
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        if (client->forwards[i].spec->kind == FORWARD_REMOTE)
-            forward_request(&client->forwards[i], session);
-}
-
 static void run_start_session(void *arg, int64_t value) {
     struct client_session *of = arg;
     (void)value;
@@ -50,8 +45,17 @@ static void run_start_session(void *arg, int64_t value) {
     if (err != 0)
         return client_session_ended(&(struct session){.owner = of}, err, err_text(err));
     hello_ask(&of->session);
-    if (of->index == 0)
-        request_remote_forwards(of->client, &of->session);
+}
+
+static void run_request(void *arg, int64_t value) {
+    struct forward *forward = arg;
+    (void)value;
+    forward_request(forward, &client_session_at(forward->client, 0)->session);
+}
+
+void client_request(struct forward *forward) {
+    forward->client->forwards_unanswered++;
+    client_post(client_session_at(forward->client, 0)->shard, run_request, forward);
 }
 
 static void run_listen(void *arg, int64_t value) {
@@ -59,17 +63,18 @@ static void run_listen(void *arg, int64_t value) {
     forward_listen(arg);
 }
 
+void client_listen(struct forward *forward) {
+    forward->active = true;
+    forward->client->listeners_open += forward->listeners_count;
+    client_post(forward->client->shards[0], run_listen, forward);
+}
+
 static int bind_forwards(struct client *client) {
     for (unsigned i = 0; i < client->forwards_count; i++) {
-        struct forward *forward = &client->forwards[i];
-        if (forward->spec->kind == FORWARD_REMOTE) {
-            client->forwards_unanswered++;
-            continue;
-        }
-        int err = forward_bind(forward);
+        struct forward *forward = client->forwards[i];
+        int err = forward->spec->kind == FORWARD_LOCAL ? forward_bind(forward) : 0;
         if (err != 0 && client->options->exit_on_forward_failure)
             return err;
-        client->listeners_open += forward->listeners_count;
     }
     return 0;
 }
@@ -106,9 +111,13 @@ void client_serve(struct client *client) {
         client->sessions[i].shard = client->shards[i % client->shards_count];
         client_post(client->sessions[i].shard, run_start_session, &client->sessions[i]);
     }
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        if (client->forwards[i].spec->kind == FORWARD_LOCAL)
-            client_post(client->shards[0], run_listen, &client->forwards[i]);
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        struct forward *forward = client->forwards[i];
+        if (forward->spec->kind == FORWARD_REMOTE)
+            client_request(forward);
+        else if (forward->listeners_count > 0)
+            client_listen(forward);
+    }
     client->listening = true;
 }
 
@@ -124,10 +133,31 @@ static int block_signals(struct client *client) {
     sigemptyset(&set);
     add_unless_ignored(&set, SIGINT);
     add_unless_ignored(&set, SIGTERM);
+    add_unless_ignored(&set, SIGHUP);
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     client->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     return client->signal_fd < 0 ? ERR_SYSTEM : 0;
+}
+
+static bool has_terminal(const struct options *options) {
+    int fd = options->background ? -1 : open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+struct forward *client_add_forward(struct client *client, const struct forward_spec *spec) {
+    struct forward *forward = client->forwards_count < LIMIT_FORWARDS_EVER ? malloc(sizeof(*forward)) : NULL;
+    size_t size = (client->forwards_count + 1) * sizeof(struct forward *);
+    struct forward **forwards = forward != NULL ? realloc(client->forwards, size) : NULL;
+    if (forwards != NULL)
+        client->forwards = forwards;
+    if (forwards == NULL || forward_init(forward, client, spec) != 0) {
+        free(forward);
+        return NULL;
+    }
+    return client->forwards[client->forwards_count++] = forward;
 }
 
 static int allocate(struct client *client) {
@@ -136,24 +166,24 @@ static int allocate(struct client *client) {
     client->shards_count = options->shards != 0 ? options->shards : options->connections;
     client->sessions = calloc(client->sessions_count, sizeof(*client->sessions));
     client->shards = calloc(client->shards_count, sizeof(struct shard *));
-    client->forwards = calloc(options->forwards_count + 1, sizeof(*client->forwards));
-    if (client->sessions == NULL || client->shards == NULL || client->forwards == NULL)
+    if (client->sessions == NULL || client->shards == NULL)
         return ERR_NOMEM;
+    client->has_terminal = has_terminal(options);
     for (unsigned i = 0; i < client->sessions_count; i++) {
         client->sessions[i].client = client;
         client->sessions[i].index = i;
     }
-    for (unsigned i = 0; i < options->forwards_count; i++, client->forwards_count++) {
-        int err = forward_init(&client->forwards[i], client, &options->forwards[i]);
-        if (err != 0)
-            return err;
-    }
+    for (unsigned i = 0; i < options->forwards_count; i++)
+        if (client_add_forward(client, &options->forwards[i]) == NULL)
+            return ERR_NOMEM;
     return mailbox_create(LIMIT_MAILBOX_MESSAGES, &client->news);
 }
 
 void client_release(struct client *client) {
-    for (unsigned i = 0; i < client->forwards_count; i++)
-        forward_deinit(&client->forwards[i]);
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        forward_deinit(client->forwards[i]);
+        free(client->forwards[i]);
+    }
     for (unsigned i = 0; client->sessions != NULL && i < client->sessions_count; i++)
         if (client->sessions[i].authenticated != NULL)
             authenticated_destroy(client->sessions[i].authenticated);
@@ -161,6 +191,7 @@ void client_release(struct client *client) {
         mailbox_destroy(client->news);
     if (client->signal_fd >= 0)
         close(client->signal_fd);
+    client_reload_release(client);
     free(client->forwards);
     free(client->sessions);
     free(client->shards);

@@ -16,6 +16,7 @@
 
 int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec) {
     *forward = (struct forward){.spec = spec, .client = client, .port = spec->port};
+    list_init(&forward->node);
     unsigned sessions = client_sessions_count(client);
     forward->routes = calloc(sessions, sizeof(*forward->routes));
     if (forward->routes == NULL)
@@ -170,8 +171,7 @@ void forward_listen(struct forward *forward) {
 }
 
 static void on_listener_closed(struct listener *listener) {
-    struct forward *forward = listener->owner;
-    client_listener_closed(forward->client);
+    client_listener_closed(listener->owner);
 }
 
 void forward_close(struct forward *forward) {
@@ -195,6 +195,8 @@ static void on_reply(void *arg, bool success, struct bytes data) {
     if (success && forward->port == 0 && data.len >= 4)
         forward->port = (uint16_t)(data.at[2] << 8 | data.at[3]);
     forward->granted = success && forward->port != 0;
+    if (forward->granted)
+        client_serve_remote(forward);
     client_forward_answered(forward, forward->granted);
 }
 
@@ -203,6 +205,22 @@ void forward_request(struct forward *forward, struct session *session) {
         mux_tcpip_forward(&session->mux, false, remote_address(forward->spec), forward->spec->port, on_reply, forward);
     if (err != 0)
         client_forward_answered(forward, false);
+    session_wake(session);
+}
+
+static void on_cancelled(void *arg, bool success, struct bytes data) {
+    struct forward *forward = arg;
+    (void)data;
+    forward->granted = false; /* yes or no, nothing of it is taken any more */
+    list_remove(&forward->node);
+    client_forward_cancelled(forward, success);
+}
+
+void forward_cancel(struct forward *forward, struct session *session) {
+    int err =
+        mux_tcpip_forward(&session->mux, true, remote_address(forward->spec), forward->port, on_cancelled, forward);
+    if (err != 0)
+        on_cancelled(forward, false, (struct bytes){0});
     session_wake(session);
 }
 

@@ -4,6 +4,7 @@
  *
  * Local listeners live on the first shard; each accepted connection goes to the least loaded session (client.h), over a
  * mailbox when that one is on another shard. */
+#include "engine/list.h"
 #include "engine/listener.h"
 #include "ssh/options.h"
 #include "ssh/relay.h"
@@ -18,15 +19,19 @@ struct forward_route {
 };
 
 struct forward {
-    const struct forward_spec *spec; /* borrowed from the options */
+    /* Borrowed from the options of the start or of a reload. Its main thread puts another one in place when only the
+     * target has changed: where it listens never does. */
+    const struct forward_spec *_Atomic spec;
     struct client *client;
-    int *fds; /* local: bound, not yet on a shard */
+    struct list node; /* remote: in client->remotes */
+    int *fds;         /* local: bound, not yet on a shard */
     struct listener *listeners;
     unsigned listeners_count, listeners_open;
     struct forward_route *routes; /* one per session */
     uint16_t port;                /* remote: as asked, then as allocated */
     bool listening;
-    bool granted; /* remote: the server listens; the first session's shard */
+    bool granted;                /* remote: the server listens; the first session's shard */
+    bool active, removing, kept; /* main thread */
 };
 
 MUST_USE int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec);
@@ -42,6 +47,8 @@ void forward_close(struct forward *forward);
 
 /* Remote: asks the server; client_forward_answered() is told. The session's thread. */
 void forward_request(struct forward *forward, struct session *session);
+/* Remote: the server shall listen no more; client_forward_cancelled() is told. The session's thread. */
+void forward_cancel(struct forward *forward, struct session *session);
 /* Remote: does a "forwarded-tcpip" open to this listener belong to it? */
 enum forward_match { FORWARD_MATCH_NONE, FORWARD_MATCH_LOOSE, FORWARD_MATCH_EXACT };
 enum forward_match forward_matches(const struct forward *forward, struct bytes host, uint32_t port);

@@ -13,12 +13,28 @@ static void on_ready(void) {
     program_ready(false);
 }
 
+/* The command line, for reading it again. */
+static struct {
+    int argc;
+    char **argv;
+    const char *log_file;
+} given;
+
+/* The file of -E may have been moved away, as logrotate(8) does it. */
+static int reread(struct options *options) {
+    if (given.log_file != NULL && program_log_to_file(given.log_file) != 0)
+        log_error("the log goes on in the file that is open");
+    return options_read(options, given.argc, given.argv);
+}
+
+static const struct client_program client_program = {.on_ready = on_ready, .reread = reread};
+
 static int run(const struct options *options) {
     if (options->background && program_go_background() != 0)
         return EXIT_FAILED;
     if (provider_init() != 0 || selfcheck() != 0)
         return EXIT_FAILED;
-    int status = client_run(options, on_ready);
+    int status = client_run(options, &client_program);
     provider_deinit();
     return status;
 }
@@ -37,6 +53,9 @@ int main(int argc, char **argv) {
     if (options_read(&options, argc, argv) != 0)
         return EXIT_FAILED;
     program_set_limits();
+    given.argc = argc;
+    given.argv = argv;
+    given.log_file = options.log_file;
     int status = 0;
     if (options.version_only)
         status = program_print_versions("leat", options.io_backend);

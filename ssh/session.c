@@ -57,6 +57,15 @@ static void on_alive(struct timer *timer) {
     session_wake(session);
 }
 
+void session_set_alive(struct session *session, uint64_t interval_ns, uint32_t count_max) {
+    struct timers *timers = &session->shard->timers;
+    session->options.alive_interval_ns = interval_ns;
+    session->options.alive_count_max = count_max;
+    timer_cancel(timers, &session->alive);
+    if (!session->ending && interval_ns != 0)
+        timer_arm(timers, &session->alive, shard_now(session->shard) + interval_ns);
+}
+
 /* ---- start and end ---- */
 
 static void set_socket_options(int fd) {

@@ -82,5 +82,7 @@ void session_end(struct session *session, int err, const char *reason);
 /* Something is to be sent: builds a batch at the end of this turn. Call after any mux_* or flow_* call that was not
  * made from within one of the session's own callbacks. */
 void session_wake(struct session *session);
+/* Keepalives as in session_options, from now on. */
+void session_set_alive(struct session *session, uint64_t interval_ns, uint32_t count_max);
 /* A relay is gone: the last one lets an ending session end. */
 void session_relay_gone(struct session *session);
