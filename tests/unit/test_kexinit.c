@@ -11,7 +11,7 @@
 
 static uint32_t make(uint8_t *payload, uint32_t cap) {
     struct writer writer;
-    char list[16];
+    char list[24];
     writer_init(&writer, payload, cap);
     writer_u8(&writer, MSG_KEXINIT);
     writer_raw(&writer, "0123456789abcdef", 16);
@@ -42,7 +42,7 @@ Test(kexinit, parses) {
     uint32_t len = make(payload, sizeof payload);
     cr_assert_eq(kexinit_parse(payload, len, &kexinit), 0);
     for (int i = 0; i < KEXINIT_LISTS; i++) {
-        char list[16];
+        char list[24];
         snprintf(list, sizeof list, "list%d,x", i);
         cr_assert(bytes_equal(kexinit.lists[i], i == KEXINIT_LANGUAGES_C_S ? "" : list));
     }
