@@ -53,7 +53,7 @@ struct session {
     void *owner;
     int fd;
     uint64_t bytes_in, bytes_out;
-    struct hello peer;  /* what it has said of itself */
+    struct hello peer;        /* what it has said of itself */
     uint64_t flows_active_ns; /* when bytes have last moved on any of its channels, or one was opened */
     struct list relays;       /* of relay.c: every one holds the session up */
     uint32_t relays_count;
