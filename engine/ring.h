@@ -7,6 +7,7 @@
  *
  * One owner, one thread. A ring_pool lends rings of one size within a shard and keeps a few mapped for reuse. */
 #include "engine/error.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,3 +42,7 @@ void ring_pool_init(struct ring_pool *pool, size_t ring_bytes, uint32_t max);
 void ring_pool_deinit(struct ring_pool *pool);       /* CHECKs that none is lent */
 struct ring *ring_pool_take(struct ring_pool *pool); /* an empty ring, or NULL: max reached or no memory */
 void ring_pool_put(struct ring_pool *pool, struct ring *ring);
+/* All that may be lent are: whoever has nothing in his ring gives it back for the next one. */
+static inline bool ring_pool_is_short(const struct ring_pool *pool) {
+    return pool->lent >= pool->max;
+}

@@ -191,20 +191,27 @@ struct slice *rxbuf_oldest(struct rxbuf *rx) {
     return rx->slices > 0 ? &rx->first->slices[rx->first_at] : NULL;
 }
 
+static bool partial_make(struct rxbuf *rx, const uint8_t *bytes, size_t len) {
+    uint8_t *copy = malloc(len);
+    if (!copy)
+        return false;
+    memcpy(copy, bytes, len);
+    rx->partial = copy;
+    rx->partial_len = (uint32_t)len;
+    return true;
+}
+
+int rxbuf_put_early(struct rxbuf *rx, const uint8_t *bytes, size_t len) {
+    CHECK(!rx->ring && !rx->partial && len <= rx->pool->ring_bytes);
+    return len == 0 || partial_make(rx, bytes, len) ? ERR_OK : ERR_NOMEM;
+}
+
 static bool partial_keep(struct rxbuf *rx) {
     size_t len = 0;
     const uint8_t *unparsed = rxbuf_unparsed(rx, &len);
     if (len == 0)
         return true;
-    if (len > PARTIAL_BYTES_MAX)
-        return false;
-    uint8_t *copy = malloc(len);
-    if (!copy)
-        return false;
-    memcpy(copy, unparsed, len);
-    rx->partial = copy;
-    rx->partial_len = (uint32_t)len;
-    return true;
+    return len <= PARTIAL_BYTES_MAX && partial_make(rx, unparsed, len);
 }
 
 void rxbuf_idle(struct rxbuf *rx) {

@@ -39,6 +39,9 @@ struct rxbuf {
 
 void rxbuf_init(struct rxbuf *rx, struct ring_pool *pool);
 void rxbuf_deinit(struct rxbuf *rx); /* CHECKs that no slice is held */
+/* Bytes that were received before there was an rxbuf, in front of all others: copied, since they are few. Once, first.
+ * ERR_NOMEM. */
+MUST_USE int rxbuf_put_early(struct rxbuf *rx, const uint8_t *bytes, size_t len);
 /* Space for the next receive: sets *data, *len (contiguous). Takes a ring when there is none. ERR_NOMEM: no ring to
  * lend; ERR_FULL: less than min_bytes free, release (or spill) the oldest slices first. The space stays valid until
  * rxbuf_filled; after a receive that brought nothing that call may be left out. */

@@ -211,8 +211,10 @@ static void silence(struct flow *flow, struct slot_queue *dropped) {
         flow_clear_text(flow);
     flow_drop_answers(flow);
     scheduler_remove(flow);
-    if (flow->mux)
+    if (flow->mux) {
         flow->mux->queued_bytes -= flow->queue.bytes;
+        flow->mux->queued_slots -= flow->queue.count;
+    }
     struct slot *slot;
     while ((slot = slot_queue_pop(&flow->queue)))
         slot_queue_push(dropped, slot);
@@ -316,6 +318,7 @@ void flow_send(struct flow *flow, struct slot *slot) {
     CHECK(flow->queue.bytes + slot->len <= LIMIT_FLOW_QUEUE_BYTES);
     flow->peer_window -= slot->len;
     flow->mux->queued_bytes += slot->len;
+    flow->mux->queued_slots++;
     slot_queue_push(&flow->queue, slot);
     scheduler_add(flow->mux, flow);
 }

@@ -134,6 +134,7 @@ static struct slot *take_data(struct mux *mux) {
     codec_put_u32(header + 1, flow->peer_id);
     codec_put_u32(header + 5, slot->len);
     mux->queued_bytes -= slot->len;
+    mux->queued_slots--;
     flow->bytes_to_peer += slot->len;
     flow->packets_to_peer++;
     if (flow->queue.count == 0)

@@ -10,7 +10,8 @@
 
 /* There are many of these: what only few need, or only for a while, is apart. */
 struct relay {
-    struct list node; /* in session->relays */
+    struct list node;    /* in session->relays */
+    struct list waiting; /* in session->relays_waiting */
     struct session *session;
     const struct relay_watcher *watcher;
     void *owner;
@@ -36,6 +37,7 @@ static struct relay *relay_create(struct session *session, const struct relay_ta
     relay->session = session;
     relay->watcher = watcher;
     relay->owner = owner;
+    list_init(&relay->waiting);
     relay->started_ns = relay->active_ns = shard_now(session->shard);
     relay->idle_ns = target->idle_ns;
     relay->idle.on_timer = on_idle;
@@ -90,8 +92,26 @@ static uint32_t slot_max(const struct relay *relay) {
     return relay->flow.peer_packet_max < pool ? relay->flow.peer_packet_max : pool;
 }
 
+/* What is left to the session is divided among its relays: each of them may fill what it is given before it is asked
+ * again. */
 static void give_credit(struct relay *relay) {
-    conn_set_credit(&relay->conn, flow_room(&relay->flow));
+    struct session *session = relay->session;
+    uint64_t room = flow_room(&relay->flow);
+    uint32_t left = session_slots_left(session), part = left / session->relays_count;
+    uint64_t share = (uint64_t)(part > 0 ? part : 1) * session->shard->slots.payload_max;
+    list_remove(&relay->waiting);
+    if (left == 0 && room > 0)
+        list_push_back(&session->relays_waiting, &relay->waiting);
+    conn_set_credit(&relay->conn, left == 0 ? 0 : room < share ? room : share);
+}
+
+void relay_feed(struct session *session) {
+    struct list *node;
+    for (uint32_t left = session_slots_left(session); left > 0; left--) {
+        if ((node = list_first(&session->relays_waiting)) == NULL)
+            return;
+        give_credit(list_entry(node, struct relay, waiting));
+    }
 }
 
 static void start_conn(struct relay *relay, int fd) {
@@ -208,6 +228,7 @@ static void on_flow_closed(struct flow *flow) {
     relay->has_flow = false;
     if (relay->dial != NULL)
         dial_cancel(relay->dial);
+    list_remove(&relay->waiting);
     if (relay->has_conn) {
         conn_set_credit(&relay->conn, 0);
         if (relay->conn.finished)
@@ -285,6 +306,7 @@ static void on_conn_closed(struct conn *conn) {
     struct relay *relay = conn->owner;
     relay->has_conn = false;
     flow_consumed(&relay->flow, relay->flow.window.unconsumed); /* what was dropped without being told */
+    list_remove(&relay->waiting);
     relay_check_gone(relay);
 }
 

@@ -57,6 +57,9 @@ struct flow *relay_asked(struct session *session, const struct relay_target *tar
 /* The session waits no longer: applications that have not taken yet what came for them are cut off. */
 void relay_abort_all(struct session *session);
 
+/* The session has slots again: relays that waited for them read on. */
+void relay_feed(struct session *session);
+
 /* Every relay that stands ends as one that was idle for too long. */
 void relay_end_idle(struct session *session);
 

@@ -118,6 +118,7 @@ static void session_clear(struct session *session, struct shard *shard, const st
                                 .fd = options->fd,
                                 .options = *options};
     list_init(&session->relays);
+    list_init(&session->relays_waiting);
     task_init(&session->finish, on_finish);
     session->alive.on_timer = on_alive;
     session->linger.on_timer = on_linger;
@@ -125,22 +126,9 @@ static void session_clear(struct session *session, struct shard *shard, const st
     session_send_init(session);
 }
 
-static int take_early(struct session *session, const uint8_t *early, size_t len) {
-    uint8_t *data;
-    size_t space;
-    if (len == 0)
-        return 0;
-    int err = rxbuf_space(&session->rx, len, &data, &space);
-    if (err != 0)
-        return err;
-    memcpy(data, early, len);
-    rxbuf_filled(&session->rx, len);
-    return 0;
-}
-
 int session_start(struct session *session, struct shard *shard, const struct session_options *options) {
     session_clear(session, shard, options);
-    int err = take_early(session, options->early, options->early_len);
+    int err = rxbuf_put_early(&session->rx, options->early, options->early_len);
     if (err == 0)
         err = mux_init(&session->mux, options->mux_ops, session, &shard->slots, options->budget, window_max(options));
     if (err != 0) {

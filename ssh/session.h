@@ -57,6 +57,7 @@ struct session {
     uint64_t flows_active_ns; /* when bytes have last moved on any of its channels, or one was opened */
     struct list relays;       /* of relay.c: every one holds the session up */
     uint32_t relays_count;
+    struct list relays_waiting; /* those that read nothing because the session holds its share of the slots */
     /* private */
     struct session_options options;
     struct io_op recv, send, readable;
@@ -84,5 +85,8 @@ void session_end(struct session *session, int err, const char *reason);
 void session_wake(struct session *session);
 /* Keepalives as in session_options, from now on. */
 void session_set_alive(struct session *session, uint64_t interval_ns, uint32_t count_max);
+/* How many more of the shard's slots the session's relays may fill: as many as it leaves free for all others, so that
+ * one whose peer does not read leaves half of them, two leave a third, and so on. Never 0 while it holds none. */
+uint32_t session_slots_left(const struct session *session);
 /* A relay is gone: the last one lets an ending session end. */
 void session_relay_gone(struct session *session);

@@ -13,6 +13,8 @@ void session_try_finish(struct session *session);    /* an operation of an endin
 void session_receive_init(struct session *session);
 void session_receive(struct session *session); /* arms the next receive, if none is in flight */
 MUST_USE int session_work_input(struct session *session);
+/* Rings are short and nothing is being received: this session's goes back as soon as nobody holds a slice of it. */
+void session_lend_ring(struct session *session);
 void session_receive_stop(struct session *session); /* cancels what is in flight, disarms timers */
 
 /* session_send.c */

@@ -75,6 +75,13 @@ static void on_lull(struct timer *timer) {
     set_receive_low(session, 1);
 }
 
+/* Waits for the next bytes without a place for them: the flush of this turn, or the one after what was received has
+ * been sent on, gives the ring back. */
+static void watch(struct session *session) {
+    if (!session->recv.in_flight && !session->readable.in_flight)
+        io_poll(session->shard->io, &session->readable, session->fd, POLLIN);
+}
+
 static void on_recv(struct io_op *op, int32_t res) {
     struct session *session = list_entry(op, struct session, recv);
     if (res > 0)
@@ -97,7 +104,10 @@ static void on_recv(struct io_op *op, int32_t res) {
     int err = session_work_input(session);
     if (err != 0)
         return session_fail(session, err);
-    session_receive(session);
+    if (ring_pool_is_short(&session->shard->rings))
+        watch(session);
+    else
+        session_receive(session);
     session_wake(session);
 }
 
@@ -129,8 +139,7 @@ void session_receive(struct session *session) {
             free(session->batch.control);
             session->batch.control = NULL;
         }
-        io_poll(io, &session->readable, session->fd, POLLIN);
-        return;
+        return watch(session);
     }
     size_t have, len;
     uint8_t *data;
@@ -140,7 +149,7 @@ void session_receive(struct session *session) {
         min = LIMIT_RECV_MIN_BYTES;
     int err = make_room(session, min, &data, &len);
     if (err != 0) { /* a send must complete first, or memory is short: nothing is lost, the peer waits */
-        uint64_t pause_ns = err == ERR_AGAIN ? 0 : SECOND_NS / 100;
+        uint64_t pause_ns = err == ERR_AGAIN ? 0 : SECOND_NS / 1000;
         timer_arm(&session->shard->timers, &session->rx_retry, shard_now(session->shard) + pause_ns);
         return;
     }
@@ -164,14 +173,34 @@ static void on_readable(struct io_op *op, int32_t res) {
     session_receive(session);
 }
 
+/* What slow readers still hold is copied out of the ring. False: not all of it, now. */
+static bool free_ring(struct session *session) {
+    struct slice *oldest;
+    while ((oldest = rxbuf_oldest(&session->rx)) != NULL)
+        if (conn_spill(oldest->holder) != 0)
+            return false;
+    return true;
+}
+
+void session_lend_ring(struct session *session) {
+    bool short_of_rings = ring_pool_is_short(&session->shard->rings);
+    if (session->readable.in_flight && short_of_rings && free_ring(session))
+        rxbuf_idle(&session->rx);
+}
+
 /* Nothing came for a while: the ring goes back to the shard and the socket is only watched. */
 static void on_quiet(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, quiet);
     uint64_t now = shard_now(session->shard), due = session->last_input_ns + LIMIT_QUIET_NS;
-    if (now < due || rxbuf_oldest(&session->rx) != NULL) {
+    bool held = rxbuf_oldest(&session->rx) != NULL;
+    if (now >= due && held && ring_pool_is_short(&session->shard->rings))
+        held = !free_ring(session);
+    if (now < due || held) {
         timer_arm(&session->shard->timers, timer, due > now ? due : now + LIMIT_QUIET_NS);
         return;
     }
+    if (session->readable.in_flight)
+        return rxbuf_idle(&session->rx);
     if (!session->recv.in_flight)
         return;
     session->quieting = true;

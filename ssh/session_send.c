@@ -4,6 +4,7 @@
 #include "engine/limits.h"
 #include "ssh/codec.h"
 #include "ssh/messages.h"
+#include "ssh/relay.h"
 #include "ssh/session_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,14 @@ static void work_again(struct session *session) {
         session_wake(session);
 }
 
+uint32_t session_slots_left(const struct session *session) {
+    uint32_t held = session->mux.queued_slots + session->batch.slots.count;
+    uint32_t unused = session->shard->slots.free_count;
+    if (held == 0)
+        return unused > 0 ? unused : 1;
+    return held < unused ? unused - held : 0;
+}
+
 static void on_flush(struct task *task) {
     struct session *session = list_entry(task, struct session, flush);
     if (session->ending && !session->disconnect_due)
@@ -180,6 +189,8 @@ static void on_flush(struct task *task) {
     flush_now(session);
     if (session->work_again && !session->ending)
         work_again(session);
+    relay_feed(session);
+    session_lend_ring(session);
 }
 
 static void batch_release(struct session *session) {

@@ -1,6 +1,9 @@
 #include "raw_client.h"
 #include "engine/log.h"
+#include "ssh/codec.h"
 #include "ssh/handshake.h"
+#include "ssh/messages.h"
+#include "ssh/mux.h"
 #include "ssh/options.h"
 #include "ssh/provider.h"
 #include <errno.h>
@@ -163,4 +166,38 @@ const char *raw_wait_end(struct raw_client *client, double seconds) {
 
 int raw_fd(const struct raw_client *client) {
     return client->made->fd;
+}
+
+uint32_t raw_open(struct raw_client *client, uint16_t port) {
+    uint8_t packet[128];
+    struct writer writer;
+    size_t len;
+    writer_init(&writer, packet, sizeof(packet));
+    writer_u8(&writer, MSG_CHANNEL_OPEN);
+    writer_text(&writer, "direct-tcpip");
+    writer_u32(&writer, 0);
+    writer_u32(&writer, 1u << 20);
+    writer_u32(&writer, 32768);
+    writer_text(&writer, "127.0.0.1");
+    writer_u32(&writer, port);
+    writer_text(&writer, "127.0.0.1");
+    writer_u32(&writer, 0);
+    if (!raw_send(client, packet, writer_len(&writer)))
+        world_die("raw client: no channel");
+    const uint8_t *answer = raw_wait(client, MSG_CHANNEL_OPEN_CONFIRMATION, &len, 20);
+    if (answer == NULL)
+        world_die("raw client: no channel");
+    return codec_get_u32(answer + 5);
+}
+
+bool raw_data(struct raw_client *client, uint32_t channel, uint32_t len) {
+    uint8_t *packet = calloc(1, MUX_DATA_HEADER_BYTES + (size_t)len);
+    if (packet == NULL)
+        return false;
+    packet[0] = MSG_CHANNEL_DATA;
+    codec_put_u32(packet + 1, channel);
+    codec_put_u32(packet + 5, len);
+    bool sent = raw_send(client, packet, MUX_DATA_HEADER_BYTES + (size_t)len);
+    free(packet);
+    return sent;
 }

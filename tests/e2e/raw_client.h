@@ -19,3 +19,7 @@ const uint8_t *raw_wait(struct raw_client *client, uint8_t type, size_t *len, do
 /* The server ends the connection within so many seconds; its reason ("" without DISCONNECT), else NULL. */
 const char *raw_wait_end(struct raw_client *client, double seconds);
 int raw_fd(const struct raw_client *client);
+/* A channel to 127.0.0.1:port: its number there. A refusal ends the test. */
+uint32_t raw_open(struct raw_client *client, uint16_t port);
+/* So many zeros. */
+bool raw_data(struct raw_client *client, uint32_t channel, uint32_t len);
