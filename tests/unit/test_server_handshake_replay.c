@@ -18,14 +18,16 @@ struct visit {
 };
 
 static void place_open(struct place *place, enum io_backend backend, const char *type, const char *bits) {
-    char text[1024], keys[4096];
+    char text[1024], *mine = NULL, *keys = NULL;
     place_make(place);
     keygen(place, "ed25519", "256", "host");
     keygen(place, type, bits, "user");
     keygen(place, type, bits, "other");
-    snprintf(keys, sizeof keys, "%s", file_get(place, "user.pub"));
-    snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s", file_get(place, "other.pub"));
+    cr_assert_geq(asprintf(&mine, "%s", file_get(place, "user.pub")), 0);
+    cr_assert_geq(asprintf(&keys, "%s%s", mine, file_get(place, "other.pub")), 0);
     file_put(place, "authorized_keys", keys);
+    free(mine);
+    free(keys);
     snprintf(text, sizeof text, "HostKey %s\nMaxAuthTries 50", place_path(place, "host"));
     place_serve(place, backend, text);
 }
