@@ -5,7 +5,7 @@
 
 /* No new window takes more than this part of what the budget has left. */
 #define BUDGET_SHARE_NEW 512u
-/* No growth takes more than this part of what the budget has left. */
+/* No growth takes more than this part of what is left of the budget's half: the other half is for new windows. */
 #define BUDGET_SHARE_GROWTH 4u
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
@@ -20,15 +20,27 @@ void window_budget_init(struct window_budget *budget, uint64_t max_bytes) {
     budget->max = max_bytes;
 }
 
-/* Takes `want` bytes, or fewer when that is more than 1/share of what is left, but not fewer than `least`. Returns what
- * was taken, 0: not even that is left. */
-static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_t least, uint32_t share) {
+/* A part of what is left, in proportion to the square of how much of the budget that is: 1 GiB is twelve thousand
+ * windows before the first is refused, and the first hundred are hardly smaller for it. */
+static uint64_t share_new(const struct window_budget *budget, uint64_t left) {
+    uint64_t of_256 = (uint64_t)((unsigned __int128)left * 256 / budget->max);
+    return left / BUDGET_SHARE_NEW * of_256 / 256 * of_256 / 256;
+}
+
+static uint64_t share_growth(const struct window_budget *budget, uint64_t left) {
+    return left > budget->max / 2 ? (left - budget->max / 2) / BUDGET_SHARE_GROWTH : 0;
+}
+
+/* Takes `want` bytes, or fewer when that is more than the share of it, but not fewer than `least`. Returns what was
+ * taken, 0: not even that is left. */
+static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_t least,
+                            uint64_t (*share)(const struct window_budget *, uint64_t left)) {
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
     for (;;) {
         uint64_t left = used < budget->max ? budget->max - used : 0;
         if (left < least)
             return 0;
-        uint64_t part = left / share;
+        uint64_t part = share(budget, left);
         uint32_t bytes = part < want ? larger((uint32_t)part, least) : want;
         if (atomic_compare_exchange_weak_explicit(&budget->used, &used, used + bytes, memory_order_relaxed,
                                                   memory_order_relaxed))
@@ -45,7 +57,7 @@ int window_open(struct window *window, struct window_budget *budget, uint32_t ma
     CHECK(max > 0);
     uint32_t want = smaller(LIMIT_WINDOW_START_BYTES, max);
     uint32_t least = smaller(LIMIT_CHANNEL_PACKET_BYTES, max);
-    uint32_t target = budget_take(budget, want, least, BUDGET_SHARE_NEW);
+    uint32_t target = budget_take(budget, want, least, share_new);
     *window = (struct window){0};
     if (target == 0)
         return ERR_LIMIT;
@@ -114,8 +126,7 @@ static void grow(struct window *window) {
     uint32_t want = smaller(window->target, window->max - window->target);
     if (want == 0)
         return;
-    uint32_t least = smaller(want, LIMIT_CHANNEL_PACKET_BYTES);
-    uint32_t more = budget_take(window->budget, want, least, BUDGET_SHARE_GROWTH);
+    uint32_t more = budget_take(window->budget, want, 0, share_growth);
     window->target += more;
     window->owed += more;
 }

@@ -39,9 +39,9 @@ struct window {
 };
 
 /* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES, or max if that is less).
- * Else target is LIMIT_WINDOW_START_BYTES, or less when the budget runs short: at most 1/512 of what is left of it, so
- * that many idle flows do not shut out the next one. All of target counts as granted: it is the channel's initial
- * window. max > 0. */
+ * Else target is LIMIT_WINDOW_START_BYTES, or less when the budget runs short: at most 1/512 of what is left of it,
+ * less and less of that the less is left, so that ten thousand idle flows do not shut out the next one. All of target
+ * counts as granted: it is the channel's initial window. max > 0. */
 MUST_USE int window_open(struct window *window, struct window_budget *budget, uint32_t max);
 void window_close(struct window *window); /* gives the target back to the budget; idempotent, also when zeroed */
 /* The same for bytes whose taker still has them after the channel's end: what is not consumed stays counted until
