@@ -67,6 +67,7 @@ static inline void server_rig_begin(enum io_backend backend) {
     connection.handshake.user = user;
     connection.handshake.key_fingerprint = key;
     list_init(&connection.listeners);
+    list_init(&connection.shells);
     rig.session = &connection.session;
     struct session_options wanted = {
         .mux_ops = &server_mux_ops, .on_ending = server_rig_ending, .is_server = true, .owner = &connection};

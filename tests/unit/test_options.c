@@ -244,7 +244,7 @@ static const struct refused refused[] = {
     {"-o|Port|h", "-o: Port: no argument given"},
     {"-o|Port=|h", "-o: Port: no argument given"},
     {"-o|Port=1 2|h", "more than one argument"},
-    {"-o|TCPKeepAlive=maybe|h", "-o: TCPKeepAlive: must be yes or no: 'maybe'"},
+    {"-o|TCPKeepAlive=maybe|h", "-o: TCPKeepAlive: bad value: 'maybe'"},
     {"-o|ServerAliveCountMax=-1|h", "bad number"},
     {"-o|ServerAliveCountMax=3x|h", "bad number"},
     {"-o|ConnectionAttempts=0|h", "bad number"},
