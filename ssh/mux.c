@@ -122,6 +122,15 @@ void mux_put_number(struct mux *mux, uint32_t id) {
     mux->free_first = id;
 }
 
+int mux_take_window(const struct mux *mux, struct window *window) {
+    uint32_t least = mux->window_max < LIMIT_CHANNEL_PACKET_BYTES ? mux->window_max : LIMIT_CHANNEL_PACKET_BYTES;
+    if (window_budget_left(mux->budget) < (uint64_t)least * mux->flows_count) {
+        *window = (struct window){0};
+        return ERR_LIMIT;
+    }
+    return window_open(window, mux->budget, mux->window_max);
+}
+
 void mux_attach(struct mux *mux, struct flow *flow, uint32_t id) {
     flow->mux = mux;
     flow->slots = mux->slots;
@@ -191,7 +200,7 @@ static int open_channel(struct mux *mux, struct flow *flow, const struct open_ta
     if (result < 0)
         return result;
     mux_attach(mux, flow, id);
-    result = window_open(&flow->window, mux->budget, mux->window_max);
+    result = mux_take_window(mux, &flow->window);
     if (result == 0)
         result = encode_open(mux, flow, target);
     if (result < 0) {

@@ -279,17 +279,23 @@ static int ask_owner(struct mux *mux, const struct open_fields *fields, uint32_t
     return 0;
 }
 
+static int refuse_short(struct mux *mux, const struct open_fields *fields, const char *text, const char **why) {
+    if (mux->ops->on_shortage)
+        mux->ops->on_shortage(mux, &fields->open, text);
+    return refuse_open(mux, fields->peer_id, OPEN_RESOURCE_SHORTAGE, text, why);
+}
+
 static int input_open(struct mux *mux, struct reader *reader, const char **why) {
     struct open_fields fields;
     if (!parse_open(reader, &fields) || fields.packet_max == 0)
         return fault(why, "malformed CHANNEL_OPEN");
     uint32_t id;
     if (mux_take_number(mux, &id) < 0)
-        return refuse_open(mux, fields.peer_id, OPEN_RESOURCE_SHORTAGE, "too many channels", why);
+        return refuse_short(mux, &fields, "too many channels", why);
     struct window window;
-    if (window_open(&window, mux->budget, mux->window_max) < 0) {
+    if (mux_take_window(mux, &window) < 0) {
         mux_put_number(mux, id);
-        return refuse_open(mux, fields.peer_id, OPEN_RESOURCE_SHORTAGE, "out of window memory", why);
+        return refuse_short(mux, &fields, "out of window memory", why);
     }
     return ask_owner(mux, &fields, id, &window, why);
 }

@@ -91,6 +91,9 @@ struct flow_text {
  * ERR_NOMEM. */
 MUST_USE int mux_take_number(struct mux *mux, uint32_t *id);
 void mux_put_number(struct mux *mux, uint32_t id);
+/* A window for one channel more. ERR_LIMIT: the budget does not hold it, or the session has as many channels as are
+ * left for all others together. */
+MUST_USE int mux_take_window(const struct mux *mux, struct window *window);
 void mux_attach(struct mux *mux, struct flow *flow, uint32_t id);
 /* Out of the table, lists and budget; its number is free again. */
 void mux_detach(struct flow *flow);

@@ -43,18 +43,38 @@ static const char *path_fault(bool taken, const char *path) {
 struct opening {
     struct server_connection *connection;
     const struct mux_open *open;
-    const char *forward;
+    const char *forward; /* NULL: none */
     char requested[SERVER_ENDPOINT_BYTES], origin[SERVER_ENDPOINT_BYTES];
     uint32_t *reason;
     const char **text;
 };
 
-static struct flow *refuse(const struct opening *opening, uint32_t reason, const char *why) {
+static void tell_forward_refused(const struct opening *opening, const char *why) {
     struct audit audit =
         server_forward_audit(opening->connection, "forward refused", opening->forward, opening->requested);
     audit.origin = opening->origin[0] != '\0' ? opening->origin : NULL;
     audit.reason = why;
     audit_log(LOG_LEVEL_INFO, &audit);
+}
+
+static void tell_channel_refused(const struct opening *opening, const char *why) {
+    struct audit audit = server_forward_audit(opening->connection, "channel refused", NULL, NULL);
+    char type[64];
+    (void)take_name(type, sizeof(type), opening->open->type);
+    audit.detail = type;
+    audit.reason = why;
+    audit_log(LOG_LEVEL_INFO, &audit);
+}
+
+static void tell_refused(const struct opening *opening, const char *why) {
+    if (opening->forward != NULL)
+        tell_forward_refused(opening, why);
+    else
+        tell_channel_refused(opening, why);
+}
+
+static struct flow *refuse(const struct opening *opening, uint32_t reason, const char *why) {
+    tell_refused(opening, why);
     *opening->reason = reason;
     *opening->text = why;
     return NULL;
@@ -73,10 +93,30 @@ static struct flow *ask(const struct opening *opening, const struct relay_target
     return refuse(opening, OPEN_RESOURCE_SHORTAGE, "out of memory");
 }
 
-static void note_origin(struct opening *opening) {
+static void describe_tcpip(struct opening *opening) {
+    const struct mux_open *open = opening->open;
     char host[SERVER_HOST_BYTES];
-    (void)take_name(host, sizeof(host), opening->open->origin);
-    server_endpoint(opening->origin, host, (uint16_t)opening->open->origin_port);
+    opening->forward = "direct-tcpip";
+    (void)take_name(host, sizeof(host), open->host);
+    snprintf(opening->requested, sizeof(opening->requested), "%s port %u", host, open->port);
+    (void)take_name(host, sizeof(host), open->origin);
+    server_endpoint(opening->origin, host, (uint16_t)open->origin_port);
+}
+
+static void describe_path(struct opening *opening) {
+    char path[PATH_BYTES];
+    opening->forward = "direct-streamlocal";
+    (void)take_name(path, sizeof(path), opening->open->host);
+    snprintf(opening->requested, sizeof(opening->requested), "%s", path);
+}
+
+static struct opening opening_of(struct mux *mux, const struct mux_open *open) {
+    struct opening opening = {.connection = connection_of(mux), .open = open};
+    if (open->kind == MUX_OPEN_DIRECT_TCPIP)
+        describe_tcpip(&opening);
+    else if (open->kind == MUX_OPEN_DIRECT_STREAMLOCAL)
+        describe_path(&opening);
+    return opening;
 }
 
 static struct flow *open_tcpip(struct opening *opening) {
@@ -85,8 +125,6 @@ static struct flow *open_tcpip(struct opening *opening) {
     const char *why = NULL;
     char host[SERVER_HOST_BYTES];
     bool is_name = take_name(host, sizeof(host), open->host) && host[0] != '\0';
-    snprintf(opening->requested, sizeof(opening->requested), "%s port %u", host, open->port);
-    note_origin(opening);
     if (connection->draining)
         return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, SERVER_STOPPING);
     if (!is_name)
@@ -109,7 +147,6 @@ static struct flow *open_path(struct opening *opening) {
     const struct server_connection *connection = opening->connection;
     char path[PATH_BYTES];
     const char *why = path_fault(take_name(path, sizeof(path), opening->open->host), path);
-    snprintf(opening->requested, sizeof(opening->requested), "%s", path);
     if (connection->draining)
         return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, SERVER_STOPPING);
     if (why != NULL)
@@ -124,21 +161,24 @@ static struct flow *open_path(struct opening *opening) {
 }
 
 static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
-    struct opening opening = {.connection = connection_of(mux), .open = open, .reason = reason, .text = text};
+    struct opening opening = opening_of(mux, open);
+    opening.reason = reason;
+    opening.text = text;
     switch (open->kind) {
     case MUX_OPEN_DIRECT_TCPIP:
-        opening.forward = "direct-tcpip";
         return open_tcpip(&opening);
     case MUX_OPEN_DIRECT_STREAMLOCAL:
-        opening.forward = "direct-streamlocal";
         return open_path(&opening);
     case MUX_OPEN_SESSION:
         return server_shell_open(opening.connection, reason, text);
     default:
-        *reason = OPEN_UNKNOWN_CHANNEL_TYPE;
-        *text = "this server only forwards";
-        return NULL;
+        return refuse(&opening, OPEN_UNKNOWN_CHANNEL_TYPE, "this server only forwards");
     }
+}
+
+static void on_shortage(struct mux *mux, const struct mux_open *open, const char *why) {
+    struct opening opening = opening_of(mux, open);
+    tell_refused(&opening, why);
 }
 
 /* ---- global requests ---- */
@@ -224,4 +264,4 @@ static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uin
     return false;
 }
 
-const struct mux_ops server_mux_ops = {.on_open = on_open, .on_global = on_global};
+const struct mux_ops server_mux_ops = {.on_open = on_open, .on_global = on_global, .on_shortage = on_shortage};

@@ -20,6 +20,14 @@ void window_budget_init(struct window_budget *budget, uint64_t max_bytes) {
     budget->max = max_bytes;
 }
 
+static uint64_t left_of(const struct window_budget *budget, uint64_t used) {
+    return used < budget->max ? budget->max - used : 0;
+}
+
+uint64_t window_budget_left(const struct window_budget *budget) {
+    return left_of(budget, atomic_load_explicit(&budget->used, memory_order_relaxed));
+}
+
 /* A part of what is left, in proportion to the square of how much of the budget that is: 1 GiB is twelve thousand
  * windows before the first is refused, and the first hundred are hardly smaller for it. */
 static uint64_t share_new(const struct window_budget *budget, uint64_t left) {
@@ -37,7 +45,7 @@ static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_
                             uint64_t (*share)(const struct window_budget *, uint64_t left)) {
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
     for (;;) {
-        uint64_t left = used < budget->max ? budget->max - used : 0;
+        uint64_t left = left_of(budget, used);
         if (left < least)
             return 0;
         uint64_t part = share(budget, left);

@@ -22,6 +22,7 @@ struct window_budget {
     uint64_t max;
 };
 void window_budget_init(struct window_budget *budget, uint64_t max_bytes);
+uint64_t window_budget_left(const struct window_budget *budget);
 
 struct window {
     struct window_budget *budget;

@@ -356,6 +356,25 @@ Test(hostile, refusals) {
     expect_unharmed();
 }
 
+/* No forward of ours; the people who run the relay hear of it. */
+Test(hostile, channels_of_other_types) {
+    uint8_t packet[64];
+    struct writer writer;
+    size_t len;
+    struct raw_client *client = raw_connect(&world);
+    writer_init(&writer, packet, sizeof(packet));
+    writer_u8(&writer, MSG_CHANNEL_OPEN);
+    writer_text(&writer, "tun@openssh.com");
+    writer_u32(&writer, 0);
+    writer_u32(&writer, 1000000);
+    writer_u32(&writer, 32768);
+    cr_expect(raw_send(client, packet, writer_len(&writer)));
+    cr_expect_not_null(raw_wait(client, MSG_CHANNEL_OPEN_FAILURE, &len, 20));
+    cr_expect(process_says(world.server, "[tun@openssh.com]: this server only forwards", 10));
+    cr_expect_eq(process_lines(world.server, "channel refused: "), 1);
+    raw_close(client);
+}
+
 /* RFC 4252 §5.3: what asks for authentication again is not answered. */
 Test(hostile, authenticates_twice) {
     static const uint8_t again[] = "\x32\0\0\0\4root\0\0\0\x0essh-connection\0\0\0\4none";

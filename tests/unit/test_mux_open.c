@@ -108,6 +108,49 @@ Test(mux_open, names_have_no_nul) {
     rig_deinit(&rig);
 }
 
+/* Two sessions, one budget. */
+Test(mux_open, nobody_has_more_channels_than_are_left_for_others) {
+    enum { MANY = LIMIT_FLOWS_PER_SESSION, FEW = 1000 };
+    static struct probe many[MANY], few[FEW];
+    static struct rig other;
+    unsigned count = 0;
+    rig_init(&rig);
+    rig_init(&other);
+    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
+    other.mux.budget = &rig.budget;
+    while (count < MANY &&
+           mux_open_direct(&rig.mux, &many[count].flow, &probe_ops, &many[count], "host", 1, "127.0.0.1", 1) == 0)
+        count++;
+    cr_assert(count > 3000 && count < MANY, "%u", count);
+    for (unsigned i = 0; i < FEW; i++)
+        cr_assert_eq(mux_open_direct(&other.mux, &few[i].flow, &probe_ops, &few[i], "host", 1, "127.0.0.1", 1), 0);
+    mux_shutdown(&other.mux);
+    rig_deinit(&rig);
+    other.mux.budget = &other.budget;
+    rig_deinit(&other);
+}
+
+/* Who could not even be asked is told. */
+static unsigned shortages;
+static void count_shortage(struct mux *mux, const struct mux_open *open, const char *why) {
+    (void)mux;
+    cr_assert(says(open->host, "host") && open->port == 80 && strlen(why) > 0);
+    shortages++;
+}
+Test(mux_open, shortage_is_told) {
+    static const struct mux_ops ops = {
+        .on_open = rig_on_open, .on_global = rig_on_global, .on_shortage = count_shortage};
+    start();
+    rig.mux.ops = &ops;
+    window_budget_init(&rig.budget, 1000);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuususu", "direct-tcpip", OPEN_HEAD, "host", 80u, "127.0.0.1", 1u),
+                 0);
+    cr_assert_eq(rig.opens, 0);
+    cr_assert_eq(shortages, 1);
+    rig_expect(&rig, MSG_CHANNEL_OPEN_FAILURE);
+    rig_deinit(&rig);
+}
+
 Test(mux_open, a_path_of_ours) {
     char path[300];
     rig_init(&rig);
