@@ -47,10 +47,14 @@
 #define LIMIT_CONFIG_LINE_BYTES 65536u
 
 /* A session's receive and send. */
-#define LIMIT_RECV_BATCH_BYTES (512u << 10) /* one receive from the SSH socket */
-#define LIMIT_RECV_LOW_BYTES (256u << 10)   /* bulk: wake up for this much */
-#define LIMIT_BULK_BYTES (256u << 10)       /* so much without a pause is bulk */
-#define LIMIT_LULL_NS UINT64_C(500000)      /* what the last bytes of a batch wait at most */
+#define LIMIT_RECV_BATCH_BYTES (1u << 20) /* one receive from the SSH socket */
+#define LIMIT_RECV_LOW_BYTES (256u << 10) /* bulk: wake up for this much */
+#define LIMIT_BULK_BYTES (256u << 10)     /* so much without a pause is bulk */
+#define LIMIT_LULL_NS UINT64_C(500000)    /* what the last bytes of a batch wait at most */
+/* The same while one flow has the connection to itself: nobody else waits. */
+#define LIMIT_RECV_LOW_ALONE_BYTES (1u << 20)
+#define LIMIT_LULL_ALONE_NS UINT64_C(2000000)
+#define LIMIT_SHARED_NS UINT64_C(100000000) /* after anything else has come, it is not alone for so long */
 #define LIMIT_RECV_MIN_BYTES 65536u         /* less room than this in the ring: spill the oldest slices first */
 #define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */
 #define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */

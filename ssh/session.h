@@ -69,8 +69,11 @@ struct session {
     uint64_t last_input_ns, rekeyed_ns, rekey_not_before_ns;
     uint32_t rekey_epoch;
     uint32_t alive_unanswered;
-    uint64_t busy_bytes; /* received without a pause worth mentioning */
-    bool bulk, ending, disconnect_due, quieting, work_again;
+    uint64_t busy_bytes;      /* received without a pause worth mentioning */
+    int receive_low;          /* SO_RCVLOWAT; above 1: the peer sends in bulk */
+    uint32_t last_channel;    /* that data came for */
+    uint64_t shared_until_ns; /* more than that channel's data came lately */
+    bool ending, disconnect_due, quieting, work_again;
     int end_err;
     char end_reason[512];
 };

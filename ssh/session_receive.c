@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include "engine/conn.h"
 #include "engine/limits.h"
+#include "ssh/messages.h"
 #include "ssh/session_internal.h"
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,9 +13,20 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+/* Has one flow the connection to itself? Whoever else speaks shares it for a while; window credit waits for no one. */
+static void note_sharing(struct session *session, const struct packet *packet) {
+    bool data = packet->type == MSG_CHANNEL_DATA && packet->payload_len >= MUX_DATA_HEADER_BYTES;
+    uint32_t channel = data ? codec_get_u32(packet->payload + 1) : session->last_channel;
+    if (packet->type == MSG_CHANNEL_WINDOW_ADJUST || (data && channel == session->last_channel))
+        return;
+    session->last_channel = channel;
+    session->shared_until_ns = shard_now(session->shard) + LIMIT_SHARED_NS;
+}
+
 static int on_packet(void *arg, const struct packet *packet) {
     struct session *session = arg;
     const char *why = "malformed message";
+    note_sharing(session, packet);
     int err = mux_input(&session->mux, packet->payload, packet->payload_len, shard_now(session->shard), &why);
     if (err == 0 || err == ERR_UNSUPPORTED)
         return err;
@@ -44,28 +56,32 @@ int session_work_input(struct session *session) {
 }
 
 static void set_receive_low(struct session *session, int bytes) {
-    session->bulk = bytes > 1;
+    session->receive_low = bytes;
     (void)setsockopt(session->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)); /* without it: more wake-ups */
 }
 
 /* While the peer sends in bulk, waking up for each segment costs more than the segment: the kernel is told to wait for
- * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits LIMIT_LULL_NS at most. */
+ * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits for so long at most. A flow
+ * that has the connection to itself lets nobody wait but itself: its batches are larger. */
 static void moderate(struct session *session, size_t received) {
     uint64_t now = shard_now(session->shard);
-    if (now - session->last_input_ns > 4 * LIMIT_LULL_NS)
+    bool alone = now >= session->shared_until_ns;
+    uint64_t lull_ns = alone ? LIMIT_LULL_ALONE_NS : LIMIT_LULL_NS;
+    int low = alone ? LIMIT_RECV_LOW_ALONE_BYTES : LIMIT_RECV_LOW_BYTES;
+    if (now - session->last_input_ns > 4 * lull_ns)
         session->busy_bytes = 0;
     session->busy_bytes += received;
-    if (!session->bulk && session->busy_bytes >= LIMIT_BULK_BYTES)
-        set_receive_low(session, LIMIT_RECV_LOW_BYTES);
-    if (session->bulk)
-        timer_arm(&session->shard->timers, &session->lull, now + LIMIT_LULL_NS);
+    if (session->busy_bytes >= LIMIT_BULK_BYTES && session->receive_low != low)
+        set_receive_low(session, low);
+    if (session->receive_low > 1)
+        timer_arm(&session->shard->timers, &session->lull, now + lull_ns);
 }
 
 /* sshd leaves Nagle's algorithm on: its next small packet waits for the acknowledgement of the last, which the kernel
  * would hold back for up to 40 ms. In bulk there is always more under way. */
 static void acknowledge(struct session *session) {
     const int now = 1;
-    if (!session->bulk)
+    if (session->receive_low <= 1)
         (void)setsockopt(session->fd, IPPROTO_TCP, TCP_QUICKACK, &now, sizeof(now));
 }
 
