@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/log_writer.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -15,6 +16,8 @@ static _Atomic int log_level_now = LOG_LEVEL_INFO;
 static _Atomic int log_fd_now = STDERR_FILENO;
 static _Atomic bool log_syslog_now;
 static log_wrap_fn *_Atomic log_wrap_now;
+static _Atomic uint64_t log_lost_now; /* lines that were not written, or not whole */
+static _Atomic bool log_torn_now;     /* the last of them was begun */
 
 /* ---- where lines go ---- */
 
@@ -31,22 +34,45 @@ static bool fd_takes_a_line(int fd, int timeout_ms) {
     return poll(&pollfd, 1, timeout_ms) != 0;
 }
 
-/* A descriptor that others have made non-blocking is waited for where there is somebody to wait. */
+/* false: not all of it is out. A descriptor that others have made non-blocking is waited for where there is somebody to
+ * wait. */
+static bool text_write(int fd, const char *text, size_t len, bool may_wait) {
+    size_t at = 0;
+    while (at < len) {
+        ssize_t n = write(fd, text + at, len - at);
+        if (n > 0)
+            at += (size_t)n;
+        else if (n < 0 && errno == EAGAIN && may_wait)
+            (void)fd_takes_a_line(fd, -1);
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    if (at > 0)
+        atomic_store_explicit(&log_torn_now, at < len, memory_order_relaxed);
+    return at == len;
+}
+
+/* A full disk has room again: how many lines are missing stands in their place, after what is there of the first. */
+static bool lost_write(int fd, bool may_wait) {
+    uint64_t lost = atomic_load_explicit(&log_lost_now, memory_order_relaxed);
+    struct log_record record;
+    if (lost == 0)
+        return true;
+    log_record_compose(&record, LOG_LEVEL_ERROR, "%" PRIu64 " log lines lost: the log did not take them", lost);
+    if (atomic_load_explicit(&log_torn_now, memory_order_relaxed) && !text_write(fd, "\n", 1, may_wait))
+        return false;
+    if (!text_write(fd, record.text, record.len, may_wait))
+        return false;
+    atomic_fetch_sub_explicit(&log_lost_now, lost, memory_order_relaxed);
+    return true;
+}
+
 static void line_write(const struct log_record *record, bool may_wait) {
     int fd = atomic_load_explicit(&log_fd_now, memory_order_relaxed);
     if (!may_wait && log_writer_gave_up() && !fd_takes_a_line(fd, 0))
         return;
-    for (size_t at = 0; at < record->len;) {
-        ssize_t n = write(fd, record->text + at, record->len - at);
-        if (n > 0)
-            at += (size_t)n;
-        else if (n == 0)
-            return;
-        else if (errno == EAGAIN && may_wait)
-            (void)fd_takes_a_line(fd, -1);
-        else if (errno != EINTR)
-            return;
-    }
+    if (!lost_write(fd, may_wait) || !text_write(fd, record->text, record->len, may_wait))
+        atomic_fetch_add_explicit(&log_lost_now, 1, memory_order_relaxed);
 }
 
 void log_record_emit(const struct log_record *record, bool may_wait) {

@@ -34,7 +34,9 @@ void log_flush(void);
 /* Lines go to syslog(3) instead of a descriptor, with the priority of their level. ident is static. */
 void log_to_syslog(const char *ident, int facility);
 void log_set_level(enum log_level level);
-void log_set_fd(int fd); /* what waits goes to the former one first */
+/* What waits goes to the former one first. Lines that a descriptor does not take (a full disk) are counted, and told as
+ * soon as one is taken again. */
+void log_set_fd(int fd);
 /* How every line is written from now on: wrap fills out (at most cap bytes, newline not included, NUL-terminated) with
  * what stands for the text. It must not log. NULL: as it is, after the program's name. */
 typedef void log_wrap_fn(char *out, unsigned long cap, enum log_level level, const char *text);

@@ -1,11 +1,14 @@
 #include "engine/error.h"
 #include "log_pipe.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <syslog.h>
 
 TestSuite(log, .init = setup, .fini = teardown);
@@ -50,6 +53,31 @@ Test(log, a_long_line_is_cut_and_still_one_line) {
     cr_assert_eq(len, 4096);
     cr_assert_str_eq(out + len - 5, "x...\n");
     cr_assert_eq(strchr(out, '\n'), out + len - 1);
+}
+
+/* A full disk, and room again. */
+Test(log, lines_that_are_lost_are_told) {
+    char path[] = "/tmp/test_log-XXXXXX", out[256] = "";
+    int fd = mkostemp(path, O_APPEND);
+    cr_assert_geq(fd, 0);
+    unlink(path);
+    struct rlimit limit, full;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    full = limit;
+    full.rlim_cur = 20;
+    signal(SIGXFSZ, SIG_IGN);
+    log_set_fd(fd);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
+    log_info("first");
+    log_info("second");
+    log_info("third");
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    log_info("fourth");
+    log_info("fifth");
+    cr_assert_gt(pread(fd, out, sizeof out - 1, 0), 0);
+    cr_assert_str_eq(out, "leat: first\nleat: se\nleat: 2 log lines lost: the log did not take them\n"
+                          "leat: fourth\nleat: fifth\n");
+    close(fd);
 }
 
 Test(log, the_longest_line_that_fits_is_whole) {
