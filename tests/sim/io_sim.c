@@ -110,6 +110,7 @@ static bool try_connect(struct sim_world *world, struct io_op *op, int32_t *res)
 static bool try_recv(struct sim_world *world, struct io_op *op, int32_t *res) {
     struct sim_end *end = end_of(world, op->fd);
     *res = end_receivable(world, end);
+    end->eof_taken |= *res == 0;
     if (*res <= 0)
         return *res != -EAGAIN;
     uint64_t most = op->total_bytes;
@@ -129,6 +130,7 @@ static bool try_recv_slot(struct sim_io *sim, struct io_op *op, int32_t *res) {
     struct sim_world *world = sim->world;
     struct sim_end *end = end_of(world, op->fd);
     *res = end_receivable(world, end);
+    end->eof_taken |= *res == 0;
     if (*res <= 0)
         return *res != -EAGAIN;
     struct slot *slot = slot_take(sim->io.slots);

@@ -36,6 +36,8 @@ uint64_t sim_world_next_event(struct sim_world *world);
 /* One turn of every shard, in random order; when none had anything to do the clock moves to the next event or timer.
  * False: nothing will ever happen again. */
 bool sim_world_step(struct sim_world *world, struct shard *const *shards, unsigned count);
+/* The test has done something, and will do more: the next step leaves the clock where it is. */
+void sim_world_hold(struct sim_world *world);
 /* Uniform in [0, below), from the world's seed. */
 uint64_t sim_random(struct sim_world *world, uint64_t below);
 
@@ -68,6 +70,7 @@ int io_sim_accept(struct sim_world *world, int fd);         /* of a listener; -1
 int io_sim_connect(struct sim_world *world, uint16_t port); /* at once; -1: nobody listens there */
 int io_sim_peer(struct sim_world *world, int fd);           /* the other end; -1: it has been closed */
 uint64_t io_sim_unread(struct sim_world *world, int fd);    /* bytes sent here that the other end has not received */
+bool io_sim_eof_taken(struct sim_world *world, int fd); /* the other end has received the end of what was sent here */
 int32_t io_sim_write(struct sim_world *world, int fd, const void *data, uint32_t len);
 int32_t io_sim_read(struct sim_world *world, int fd, void *data, uint32_t cap);
 void io_sim_finish(struct sim_world *world, int fd); /* shutdown(SHUT_WR) */

@@ -1,7 +1,10 @@
 /* What happens meanwhile, and how it ends. */
 #include "engine/check.h"
+#include "ssh/mux_internal.h"
+#include "ssh/relay.h"
 #include "tests/sim/sim_game.h"
-#include <errno.h>
+
+#define EVENTS_MAX 2000u
 
 static void rekey(struct side *side) {
     struct speaker *speaker = &side->fake.base;
@@ -30,7 +33,7 @@ static void fail_accept(struct game *game) {
 
 static void network_event(struct side *side) {
     struct game *game = side->game;
-    switch (roll(game, 8)) {
+    switch (roll(game, 10)) {
     case 0:
         fail_accept(game);
         break;
@@ -40,6 +43,17 @@ static void network_event(struct side *side) {
         break;
     case 2:
         side_doze(side, roll(game, 200 * MS));
+        break;
+    case 3:
+    case 6:
+        side_steal_slots(side, roll(game, 200 * MS));
+        break;
+    case 4:
+        ask_more(game);
+        break;
+    case 5:
+        server_connection_print(game->server.connection);
+        relay_print(game->client.side.session);
         break;
     default:
         io_sim_stall(game->world, side->fd, game_now(game) + roll(game, 200 * MS));
@@ -67,6 +81,8 @@ static void speak(struct side *side) {
     default:
         if (roll(game, 20) == 0)
             game->burst = 40;
+        if (roll(game, 20) == 0)
+            shells_refuse(game);
         break;
     }
 }
@@ -82,8 +98,9 @@ void game_event(struct game *game) {
         fake_kex_chatter(&game->client.side.fake, 200, FAKE_UNKNOWN);
         session_wake(game->client.side.session);
     }
-    if (roll(game, game->event_odds) != 0)
+    if (game->events == EVENTS_MAX || roll(game, game->event_odds) != 0)
         return;
+    game->events++;
     if (roll(game, 4) == 0)
         network_event(side);
     else
@@ -110,6 +127,30 @@ static bool flip_bit(struct game *game) {
     return side_works(side) && side->transport->wire.in.epochs > 0 && io_sim_corrupt(game->world, side->fd);
 }
 
+/* Each breaks RFC 4254 in whatever state things are. */
+static void nonsense(struct game *game) {
+    static const struct {
+        uint8_t type, len;
+        const char *payload;
+    } messages[] = {{MSG_CHANNEL_DATA, 9, "\377\377\377\377\0\0\0\1x"},
+                    {MSG_CHANNEL_DATA, 9, "\0\0\0\0\0\0\0\2x"},
+                    {MSG_CHANNEL_CLOSE, 4, "\0\1\0\0"},
+                    {MSG_CHANNEL_EOF, 3, "\0\0\0"},
+                    {MSG_CHANNEL_OPEN_CONFIRMATION, 16, "\0\0\377\0\0\0\0\0\0\1\0\0\0\1\0\0"},
+                    {MSG_CHANNEL_OPEN, 4, "\0\0\0\7"},
+                    {MSG_GLOBAL_REQUEST, 2, "\0\0"},
+                    {MSG_CHANNEL_WINDOW_ADJUST, 5, "\0\0\0\0\0"},
+                    {MSG_CHANNEL_OPEN_FAILURE, 4, "\0\0\0\0"}};
+    unsigned which = (unsigned)roll(game, sizeof messages / sizeof messages[0]);
+    uint8_t packet[32];
+    struct writer writer;
+    writer_init(&writer, packet, sizeof packet);
+    writer_u8(&writer, messages[which].type);
+    writer_raw(&writer, messages[which].payload, messages[which].len);
+    CHECK(mux_answer(&game->client.session.mux, &writer) == 0);
+    session_wake(&game->client.session);
+}
+
 static void drain(struct game *game) {
     asks_over(game);
     lines_loosen(game);
@@ -134,6 +175,9 @@ static void carry_out(struct game *game) {
     case PLAN_SILENCE:
         silence(game);
         break;
+    case PLAN_NONSENSE:
+        nonsense(game);
+        break;
     default:
         break;
     }
@@ -146,6 +190,8 @@ void game_plan(struct game *game) {
         return;
     bool due = client->bytes_in + server->bytes_in >= game->plan_at || game_now(game) >= game->plan_ns;
     if (!due || (game->plan == PLAN_CORRUPT && !flip_bit(game)))
+        return;
+    if (game->plan == PLAN_NONSENSE && (!side_works(&game->client.side) || client->mux.answers_count > 0))
         return;
     game->plan_done = true;
     carry_out(game);

@@ -28,6 +28,8 @@ enum plan {
     PLAN_END_CLIENT,
     PLAN_END_SERVER,
     PLAN_DRAIN,    /* the server's: ends with its last channel */
+    PLAN_UNUSED,   /* UnusedConnectionTimeout, when all is over */
+    PLAN_NONSENSE, /* the client breaks the protocol */
     PLAN_SILENCE,  /* the link carries nothing any more, and nobody is told */
     PLAN_NO_LOGIN, /* the handshake fails */
     PLAN_COUNT
@@ -46,12 +48,15 @@ struct side {
     uint64_t alive_ns; /* keepalives; 0: none */
     uint32_t alive_count;
     unsigned ending, ended;
+    uint64_t ending_ns; /* when it began to end; 0: not yet */
     uint64_t end_by_ns; /* told to end: not later than this; 0: not told */
     int end_err;
     char end_reason[512];
     unsigned requests, replies; /* global requests: numbered, and answered in that order */
     struct timer doze;          /* until when the speaker is late */
-    unsigned lookups;           /* names that are being looked up */
+    struct timer theft;         /* until when slots are held by somebody else */
+    struct slot_queue stolen;
+    unsigned lookups; /* names that are being looked up */
 };
 
 /* A session channel, from its client's side. */
@@ -61,6 +66,10 @@ struct shell {
     uint64_t start_ns, act_ns;
     struct flow flow;
     unsigned actions; /* that it still does */
+    bool sleeps;      /* never ends by itself */
+    unsigned rivals;  /* that were there when it was opened */
+    unsigned flood;   /* bytes it still sends before it interrupts */
+    bool late;        /* opened after "no more sessions" */
     bool started, is_command, aborted, cut, eof_seen, opened, wants_end;
     unsigned owed, answered; /* requests that the server has to answer, in order */
     bool answers[16];        /* what each answer will be */
@@ -101,8 +110,11 @@ struct server_end {
     unsigned config_references, gone, cancelled;
     unsigned opened, authenticated, refused, closed; /* events of the connection */
     unsigned channels_opened, channels_closed, listeners_opened, listeners_closed;
-    uint16_t ports;    /* given out for port 0 */
-    bool listened[64]; /* what became of each request to listen, until the client hears of it */
+    uint64_t channel_ns; /* when one of them began or ended */
+    uint16_t ports;      /* given out for port 0 */
+    struct {
+        bool yes, already; /* done; not, as it had been done before */
+    } listened[64];        /* what became of each request to listen, until the client hears of it */
     unsigned listened_first, listened_count;
 };
 
@@ -119,9 +131,13 @@ struct game {
     uint64_t plan_at; /* bytes over the link */
     uint64_t plan_ns; /* or when, whichever comes first */
     bool plan_done;
-    bool quiet_link; /* no keepalive, no rekeys by time: an idle session becomes quiet */
-    bool stock;      /* neither end says hello */
-    bool tight;      /* a window budget that does not hold everything */
+    bool quiet_link;           /* no keepalive, no rekeys by time: an idle session becomes quiet */
+    bool stock;                /* neither end says hello */
+    bool tight;                /* a window budget that does not hold everything */
+    bool short_of_memory;      /* now and then there is none */
+    bool short_of_descriptors; /* the same */
+    bool no_more_sessions;     /* said by the client */
+    unsigned extra_asks, events;
     uint32_t event_odds, burst;
     unsigned rekeys;
     uint64_t steps;
@@ -159,7 +175,9 @@ static inline bool side_is_ending(const struct side *side) {
 static inline bool side_works(const struct side *side) {
     return side->session && !side->session->ending && !side->ended;
 }
-void side_doze(struct side *side, uint64_t ns); /* its speaker is late */
+void side_doze(struct side *side, uint64_t ns);        /* its speaker is late */
+void side_steal_slots(struct side *side, uint64_t ns); /* the shard's slots are all in use, by others */
+void side_note_ending(struct side *side);              /* looks whether it has begun to end */
 void side_validate(struct side *side);
 void side_validate_idle(struct side *side);
 void side_deinit(struct side *side);
@@ -181,6 +199,8 @@ void line_open(struct game *game, struct line *line); /* when it can; sets opene
 void asks_begin(struct game *game);
 void asks_over(struct game *game); /* nothing is granted any more */
 void ask_cancel(struct game *game, struct asked *asked);
+/* Asks once more, for the same or another address. */
+void ask_more(struct game *game);
 void lines_excuse(struct game *game);
 void lines_loosen(struct game *game); /* those that do not stand yet */
 extern const struct mux_ops client_mux_ops;
@@ -192,6 +212,7 @@ void shells_init(struct game *game);
 bool shells_act(struct game *game); /* true when any did */
 uint64_t shells_wake_ns(const struct game *game);
 bool shells_over(const struct game *game);
+void shells_refuse(struct game *game); /* says "no more sessions" */
 void shells_judge(struct game *game);
 struct shell *shell_of_channel(struct game *game, uint32_t id); /* our number; NULL: none */
 void shell_request_heard(struct shell *shell);                  /* by a server that has to answer */
@@ -200,8 +221,10 @@ void shell_answered(struct shell *shell, bool success);
 /* ---- sim_watch.c ---- */
 void watch_init(void);
 void watch_judge(void); /* nothing is left open */
-/* When the server last got bytes of this line. */
-uint64_t watch_heard_ns(const struct line *line);
+/* The line of a channel; NULL: none. */
+struct line *watch_line(bool of_client, uint32_t id);
+/* For how long the server had got no bytes of this line when it gave it up. */
+uint64_t watch_silent_ns(const struct line *line);
 
 /* ---- sim_event.c ---- */
 void game_event(struct game *game);

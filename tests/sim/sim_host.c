@@ -28,6 +28,10 @@ int __wrap_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 
 int __wrap_socket(int family, int type, int protocol) {
     (void)family, (void)type, (void)protocol;
+    if (playing->short_of_descriptors && roll(playing, 8) == 0) {
+        errno = EMFILE;
+        return -1;
+    }
     return io_sim_socket(playing->world);
 }
 
@@ -238,7 +242,33 @@ void __wrap_io_connect(struct io *io, struct io_op *op, int fd, const struct soc
     __real_io_connect(io, op, fd, (struct sockaddr *)&to, sizeof to);
 }
 
-/* ---- a look at what is queued ---- */
+/* ---- stock peers' ways ---- */
+
+void __real_flow_end(struct flow *flow);
+void __wrap_flow_end(struct flow *flow);
+
+/* Some close at once when an application has said all, without EOF: what they sent before is delivered all the same. */
+void __wrap_flow_end(struct flow *flow) {
+    struct game *game = playing;
+    bool from_client = flow->mux == &game->client.session.mux;
+    bool sent_all = flow->phase == FLOW_OPEN && flow->in == FLOW_HALF_OPEN && flow->queue.count == 0;
+    struct line *line = game->stock && sent_all && roll(game, 6) == 0 ? watch_line(from_client, flow->id) : NULL;
+    if (!line || line->excused)
+        return __real_flow_end(flow);
+    line_hang_up(line, from_client != line_reversed(line) ? &line->near : &line->far);
+    flow_abort(flow);
+}
+
+/* ---- memory ---- */
+
+struct slice *__real_rxbuf_hold(struct rxbuf *rx, uint8_t *data, uint32_t len);
+struct slice *__wrap_rxbuf_hold(struct rxbuf *rx, uint8_t *data, uint32_t len);
+
+struct slice *__wrap_rxbuf_hold(struct rxbuf *rx, uint8_t *data, uint32_t len) {
+    if (playing->short_of_memory && roll(playing, 8) == 0)
+        return NULL;
+    return __real_rxbuf_hold(rx, data, len);
+}
 
 void __real_conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);
 void __wrap_conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);

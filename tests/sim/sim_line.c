@@ -1,5 +1,6 @@
 #include "tests/sim/sim_line.h"
 #include "engine/check.h"
+#include "engine/limits.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,6 +8,8 @@
 #include <string.h>
 
 #define MS UINT64_C(1000000)
+#define SECOND UINT64_C(1000000000)
+#define STALLS_MAX 150u /* of one app: the rest goes through without */
 
 static uint64_t roll(struct line *line, uint64_t below) {
     return sim_random(line->world, below);
@@ -72,7 +75,7 @@ static void app_init(struct app *app, struct line *line, struct app *other) {
     app->stream = draw_stream(line, app->total);
     app->chunk = app->total < 2000 && roll(line, 2) ? 1 + (uint32_t)roll(line, 30) : 1 + (uint32_t)roll(line, 60000);
     app->stall_percent = roll(line, 3) ? 0 : (uint8_t)roll(line, 30);
-    app->stall_max_ns = roll(line, 4) ? 20 * MS : 2500 * MS;
+    app->stall_max_ns = roll(line, 4) ? 20 * MS : roll(line, 4) ? 2500 * MS : 20 * SECOND;
     draw_end(app);
 }
 
@@ -98,10 +101,12 @@ static void draw_target(struct line *line) {
     line->busy = line_is_path(line) ? (unsigned)roll(line, 4) : 0;
     line->resolve_fails = !line_is_path(line) && roll(line, 8) == 0;
     line->resolve_ns = roll(line, 3) ? 0 : roll(line, 1500 * MS);
+    if (!line_is_path(line) && roll(line, 16) == 0)
+        line->resolve_ns = LIMIT_DIAL_NS + (1 + roll(line, 2)) * SECOND;
 }
 
 static bool answers(const struct line *line) {
-    if (line->listener < 0 || line->resolve_fails)
+    if (line->listener < 0 || line->resolve_fails || line->resolve_ns >= LIMIT_DIAL_NS)
         return false;
     for (unsigned i = 0; i < line->fates_count; i++)
         if (line->fates[i].kind == FATE_ANSWERS)
@@ -122,10 +127,13 @@ void line_init(struct line *line, struct sim_world *world, unsigned index, uint6
         (roll(line, 2) ? &line->near : &line->far)->waits_for_eof = true;
 }
 
-void line_settle(struct line *line, bool may_idle) {
-    line->may_idle = may_idle;
-    if (may_idle && roll(line, 6) == 0)
+void line_settle(struct line *line, uint64_t idle_ns) {
+    line->may_idle = idle_ns > 0;
+    if (line->may_idle && roll(line, 4) == 0) {
         line->near.sleeps = line->far.sleeps = true;
+        line->near.pause_ns = roll(line, 2) * roll(line, idle_ns);
+        line->far.pause_ns = roll(line, 2) * roll(line, idle_ns);
+    }
     line->reachable = !line->forbidden && answers(line);
     /* The far app of a line that is never dialled has nothing to do. */
     line->far.gone = !line->reachable;
@@ -194,7 +202,7 @@ static void app_broke(struct app *app) {
         return far_start_over(app);
     app->broken = true;
     bool refused = !line->reachable || (line->loose && !line_stands(line));
-    if (!line->excused && !refused && !app->cut_off && !line->may_idle)
+    if (!line->excused && !refused && !app->cut_off && !app->left && !line->may_idle)
         line_blame(line, app, "cut off, and nobody did it");
     app_leave(app, IO_CLOSE);
 }
@@ -205,7 +213,7 @@ static uint32_t draw_chunk(struct app *app) {
 
 static void maybe_stall(struct app *app, uint64_t *until_ns) {
     struct line *line = app->line;
-    if (roll(line, 100) < app->stall_percent)
+    if (app->stalls < STALLS_MAX && roll(line, 100) < app->stall_percent && ++app->stalls)
         *until_ns = sim_world_now(line->world) + roll(line, app->stall_max_ns);
 }
 
@@ -232,7 +240,7 @@ static bool app_read(struct app *app) {
     if (n == 0) {
         app->eof_seen = true;
         bool all = app->received == app->other->total && app->other->finished;
-        if (!all && !(app->line->stock && (app->line->excused || app->line->may_idle)))
+        if (!all && !app->left && !(app->line->stock && (app->line->excused || app->line->may_idle)))
             line_blame(app->line, app, "end of file before the end");
         return true;
     }
@@ -256,6 +264,14 @@ static bool app_write(struct app *app) {
     uint32_t len = draw_chunk(app);
     if (len > app->total - app->sent)
         len = (uint32_t)(app->total - app->sent);
+    if (app->sleeps && app->sent == app->total / 2 &&
+        app->pause_ns > 0) { /* says something just before it is too late */
+        app->write_from_ns = sim_world_now(world) + app->pause_ns;
+        app->pause_ns = 0;
+        return true;
+    }
+    if (app->sleeps && app->sent < app->total / 2 && len > app->total / 2 - app->sent)
+        len = (uint32_t)(app->total / 2 - app->sent);
     int32_t n = io_sim_write(world, app->fd, app->stream + app->sent, len);
     if (n == -EAGAIN)
         return false;
@@ -268,6 +284,14 @@ static bool app_write(struct app *app) {
     return true;
 }
 
+/* It has ended its own stream and takes no more of the other's. That one still gets everything, unless bytes of its own
+ * that nobody has read break its connection. */
+void line_hang_up(struct line *line, struct app *app) {
+    struct app *other = app->other;
+    app->left = true;
+    other->cut_off = other->fd >= 0 && (other->sent < other->total || io_sim_unread(line->world, other->fd) > 0);
+}
+
 static bool app_aborts(struct app *app) {
     bool now = app->sent + app->received >= app->abort_at || sim_world_now(app->line->world) >= app->abort_ns;
     if (now) {
@@ -277,15 +301,11 @@ static bool app_aborts(struct app *app) {
     return now;
 }
 
-/* Its own stream is ended and has got through; it takes no more of the other's. That one still gets everything, unless
- * bytes of its own that nobody has read break its connection. */
 static bool app_leaves_early(struct app *app) {
-    struct app *other = app->other;
-    struct sim_world *world = app->line->world;
-    if (!app->eof_passed || app->eof_seen || app->received < app->leave_at)
+    struct line *line = app->line;
+    if (app->eof_seen || app->received < app->leave_at || !io_sim_eof_taken(line->world, app->fd))
         return false;
-    app->left = true;
-    other->cut_off = other->fd >= 0 && (other->sent < other->total || io_sim_unread(world, other->fd) > 0);
+    line_hang_up(line, app);
     app_leave(app, IO_CLOSE);
     return true;
 }

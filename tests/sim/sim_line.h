@@ -23,15 +23,16 @@ struct app {
     uint64_t abort_ns;                    /* or when */
     uint64_t leave_at;                    /* bytes received after which it takes no more, its own stream once ended */
     uint64_t read_from_ns, write_from_ns; /* until then it does nothing */
+    uint64_t pause_ns;                    /* of one that sleeps, halfway */
     uint32_t chunk;
     uint8_t stall_percent;
+    unsigned stalls;
     uint64_t stall_max_ns;
     bool waits_for_eof; /* ends its own stream only after the other's end */
     bool sleeps;        /* never ends it */
     bool finished, eof_seen, broken, gone;
-    bool left;       /* took not all, by leave_at */
-    bool cut_off;    /* the other one did: what follows may be cut short */
-    bool eof_passed; /* its session has said EOF, and the other one has heard it */
+    bool left;    /* took not all, by leave_at */
+    bool cut_off; /* the other one did: what follows may be cut short */
 };
 
 enum line_kind { LINE_DIRECT, LINE_DIRECT_PATH, LINE_FORWARDED, LINE_FORWARDED_PATH, LINE_KINDS };
@@ -63,6 +64,7 @@ struct line {
     bool resolve_fails;
     uint64_t resolve_ns, start_ns;
     bool forbidden; /* by somebody's policy */
+    bool too_late;  /* asked of a server that drains */
     bool reachable; /* nothing of the above is in its way */
     bool may_idle;  /* may be ended for being idle, which its end tells: then it is excused */
     bool opened;    /* the near app is there */
@@ -90,14 +92,16 @@ static inline bool line_stands(const struct line *line) {
 
 /* Draws everything from the world's seed. */
 void line_init(struct line *line, struct sim_world *world, unsigned index, uint64_t start_ns);
-/* After `forbidden` was decided. may_idle: an idle timeout watches over it. */
-void line_settle(struct line *line, bool may_idle);
+/* After `forbidden` was decided. idle_ns: of the timeout that watches over it; 0: there is none. */
+void line_settle(struct line *line, uint64_t idle_ns);
 /* The near app's end: it is there, or nobody took it (-1). */
 void line_begin(struct line *line, int fd);
 /* Lets both apps do what they can. True when any did. */
 bool line_act(struct line *line);
 /* When an app wants to act again by itself; LINE_NEVER: it waits for others. */
 uint64_t line_wakes_ns(const struct line *line);
+/* An app of it stops to listen: see leave_at. */
+void line_hang_up(struct line *line, struct app *app);
 bool line_over(const struct line *line); /* both apps have gone and the client's relay was told */
 void line_blame(struct line *line, const struct app *app, const char *what);
 void line_close(struct line *line); /* the listener, the streams */

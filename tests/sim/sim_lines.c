@@ -116,12 +116,13 @@ static struct line *line_of_ask(struct game *game, const struct asked *asked) {
 }
 
 /* What the server has done about it was in the audit first, in the order of the requests. */
-static bool next_listened(struct server_end *end) {
+static bool next_listened(struct server_end *end, bool *already) {
     expect(end->listened_count > 0, "an answer to a request that the server has not seen");
-    bool yes = end->listened[end->listened_first];
-    end->listened_first = (end->listened_first + 1) % 64;
+    unsigned at = end->listened_first;
+    end->listened_first = (at + 1) % 64;
     end->listened_count--;
-    return yes;
+    *already = end->listened[at].already;
+    return end->listened[at].yes;
 }
 
 static void on_ask_reply(void *arg, bool success, struct bytes data) {
@@ -131,7 +132,9 @@ static void on_ask_reply(void *arg, bool success, struct bytes data) {
         asked->state = ASKED_OVER;
         return;
     }
-    expect(success == next_listened(&game->server), "the server's answer is not what it has done");
+    bool already;
+    expect(success == next_listened(&game->server, &already), "the server's answer is not what it has done");
+    expect(!already, "another forward listens there");
     if (asked->state == ASKED_OVER) /* cancelled, or drained, meanwhile */
         return;
     asked->state = success ? ASKED_GRANTED : ASKED_REFUSED;
@@ -186,6 +189,51 @@ void asks_over(struct game *game) {
         ask_over(game, &game->asked[i]);
 }
 
+static void on_more_reply(void *arg, bool success, struct bytes data) {
+    const struct asked *asked = arg; /* whose address it is, or NULL */
+    struct game *game = playing;
+    bool already;
+    (void)data;
+    if (!success && side_is_ending(&game->client.side))
+        return;
+    expect(success == next_listened(&game->server, &already), "the server's answer is not what it has done");
+    if (asked && asked->state == ASKED_GRANTED && (asked->is_path || asked->port_asked != 0))
+        expect(!success && already, "what is listened to already is granted again");
+}
+
+static void on_again_reply(void *arg, bool success, struct bytes data) {
+    struct game *game = playing;
+    bool already;
+    (void)arg, (void)data;
+    if (!success && side_is_ending(&game->client.side))
+        return;
+    expect(success == next_listened(&game->server, &already) && !already, "what was cancelled is not free again");
+}
+
+static void ask_for(struct game *game, const struct asked *what, mux_reply_fn *on_answer, void *arg) {
+    uint8_t data[64];
+    struct writer writer;
+    writer_init(&writer, data, sizeof data);
+    writer_text(&writer, what->name);
+    if (!what->is_path)
+        writer_u32(&writer, what->port_asked);
+    (void)!mux_global_request(&game->client.session.mux,
+                              what->is_path ? "streamlocal-forward@openssh.com" : "tcpip-forward", data,
+                              writer_len(&writer), on_answer, arg);
+    session_wake(&game->client.session);
+}
+
+void ask_more(struct game *game) {
+    struct asked *again = &game->asked[roll(game, game->lines_count)];
+    struct asked other = {.name = "no-number.sim", .port_asked = (uint16_t)(6000 + game->extra_asks)};
+    if (++game->extra_asks > 5)
+        return;
+    if (again->state == ASKED_GRANTED && roll(game, 2))
+        ask_for(game, again, on_more_reply, again);
+    else
+        ask_for(game, &other, on_more_reply, NULL);
+}
+
 static void on_cancel_reply(void *arg, bool success, struct bytes data) {
     (void)arg, (void)data;
     struct game *game = playing;
@@ -193,11 +241,13 @@ static void on_cancel_reply(void *arg, bool success, struct bytes data) {
     expect(success || gone || side_is_ending(&game->client.side), "a listener that is there cannot be cancelled");
 }
 
-/* What it has brought goes on; who has only just connected may be broken off. */
+/* What it has brought goes on; who has only just connected may be broken off. The address is free again at once. */
 void ask_cancel(struct game *game, struct asked *asked) {
     if (asked->state != ASKED_GRANTED || ask_send(game, asked, true, on_cancel_reply) != 0)
         return;
     ask_over(game, asked);
+    if (game->extra_asks++ < 5)
+        ask_for(game, asked, on_again_reply, NULL);
     session_wake(&game->client.session);
 }
 

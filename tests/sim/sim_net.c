@@ -117,3 +117,8 @@ uint64_t io_sim_unread(struct sim_world *world, int fd) {
     const struct sim_end *peer = end_of(world, fd)->peer;
     return peer ? peer->in.head - peer->in.tail : 0;
 }
+
+bool io_sim_eof_taken(struct sim_world *world, int fd) {
+    const struct sim_end *peer = end_of(world, fd)->peer;
+    return peer && peer->eof_taken;
+}

@@ -7,8 +7,8 @@
 
 struct game *playing;
 
-static const char *const plan_names[PLAN_COUNT] = {"orderly",     "link reset", "flipped bit", "client ends",
-                                                   "server ends", "drain",      "silence",     "no login"};
+static const char *const plan_names[PLAN_COUNT] = {"orderly", "link reset", "flipped bit", "client ends", "server ends",
+                                                   "drain",   "unused",     "nonsense",    "silence",     "no login"};
 
 static void print_flow(const struct flow *flow) {
     fprintf(stderr,

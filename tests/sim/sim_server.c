@@ -25,8 +25,8 @@ struct server_config *__wrap_server_config_ref(struct server_config *config) {
 }
 
 void __wrap_server_config_unref(struct server_config *config) {
-    (void)config;
-    CHECK(server_end()->config_references-- > 0);
+    if (config)
+        CHECK(server_end()->config_references-- > 0);
 }
 
 struct server_options *__wrap_server_config_resolve(struct server_config *config, const struct match_subject *subject) {
@@ -143,19 +143,21 @@ static void check_resolved(const struct line *line, const char *resolved) {
 static void on_opened(struct game *game, const struct audit *audit) {
     struct line *line = line_of_audit(audit);
     game->server.channels_opened++;
+    game->server.channel_ns = game_now(game);
     expect(!audit->reason && !audit->counted, "an opening with a reason or a count");
     if (!line)
         return;
-    expect(line->reachable && ++line->server.opened == 1 && line->server.ended == 0, "opened, and cannot have been");
+    expect(line->reachable && !line->too_late && ++line->server.opened == 1 && line->server.ended == 0,
+           "opened, and cannot have been");
     if (line->kind == LINE_DIRECT)
         check_resolved(line, audit->resolved);
 }
 
 /* RFC: nothing came for so long. What the server sends is not seen to leave, so only what it gets is looked at. */
 static void on_idle(struct game *game, struct line *line) {
-    uint64_t timeout_ns = game->server.timeout.seconds * SECOND, heard_ns = watch_heard_ns(line);
+    uint64_t timeout_ns = game->server.timeout.seconds * SECOND;
     expect(game->server.options.channel_timeouts_count > 0, "idle, and there is no ChannelTimeout");
-    expect(game_now(game) >= heard_ns + timeout_ns, "ended as idle while bytes came");
+    expect(watch_silent_ns(line) >= timeout_ns, "ended as idle while bytes came");
     line->excused = true;
 }
 
@@ -171,6 +173,8 @@ static void check_counts(const struct game *game, const struct line *line, const
 static void on_over(struct game *game, const struct audit *audit, bool was_open) {
     struct line *line = line_of_audit(audit);
     game->server.channels_closed += was_open;
+    if (was_open)
+        game->server.channel_ns = game_now(game);
     if (line && is(audit->reason, "idle for too long"))
         on_idle(game, line);
     if (game->plan == PLAN_DRAIN)
@@ -184,9 +188,11 @@ static void on_over(struct game *game, const struct audit *audit, bool was_open)
         check_counts(game, line, audit);
 }
 
-static void note_listened(struct server_end *end, bool yes) {
-    expect(end->listened_count < 64, "requests to listen are not answered");
-    end->listened[(end->listened_first + end->listened_count++) % 64] = yes;
+static void note_listened(struct server_end *end, bool yes, bool already) {
+    unsigned at = (end->listened_first + end->listened_count++) % 64;
+    expect(end->listened_count <= 64, "requests to listen are not answered");
+    end->listened[at].yes = yes;
+    end->listened[at].already = already;
 }
 
 static void on_listener(struct server_end *end, const struct audit *audit) {
@@ -198,13 +204,18 @@ static void on_listener(struct server_end *end, const struct audit *audit) {
     bool opened = is(audit->event, "listener opened");
     expect(opened != (audit->reason != NULL), "a refusal without a reason");
     end->listeners_opened += opened;
-    note_listened(end, opened);
+    note_listened(end, opened, is(audit->reason, "this connection listens there already"));
 }
 
 static void on_connection_closed(struct server_end *end, const struct audit *audit) {
     end->closed++;
     expect(end->opened == 1 && end->closed == 1 && audit->counted && audit->reason, "a connection closed strangely");
     expect(end->channels_opened == end->channels_closed, "the connection is closed and a channel is not");
+    expect(end->connection == NULL || (end->connection->session_channels == 0 && end->connection->forwards_open == 0),
+           "the connection is closed and still counts channels");
+    if (strstr(audit->reason, "UnusedConnectionTimeout"))
+        expect(game_now(playing) >= end->channel_ns + end->options.unused_connection_timeout_s * SECOND,
+               "ended as unused too soon after a channel");
     if (end->authenticated)
         side_ended(&end->side, end->connection->session.end_err, audit->reason);
 }
@@ -319,14 +330,18 @@ void server_end_init(struct game *game) {
                                            .rekey_limit_bytes = roll(game, 2) ? 0 : 2000 + roll(game, 100000)};
     draw_policy(game);
     draw_timeouts(game);
+    end->options.unused_connection_timeout_s = game->plan == PLAN_UNUSED ? 20 + (uint32_t)roll(game, 20) : 0;
+    end->options.refuse_connection = game->plan == PLAN_NO_LOGIN && roll(game, 4) == 0;
     end->generation.config = (struct server_config *)(void *)end;
     end->on = (struct server_shard){
         .server = &end->server, .shard = &end->side.shard, .generation = &end->generation, .load = 1};
+    end->on.draining = game->plan == PLAN_NO_LOGIN && roll(game, 4) == 0;
     list_init(&end->on.connections);
     list_init(&end->on.relays);
     server_connection_start(&end->on, end->side.fd, &startup);
     end->connection = list_entry(list_first(&end->on.connections), struct server_connection, node);
-    expect(end->opened == 1 && end->handshake, "the connection did not begin");
+    bool refused = end->on.draining || end->options.refuse_connection;
+    expect(end->opened == 1 && refused == !end->handshake, "the connection did not begin");
 }
 
 void server_end_deinit(struct game *game) {

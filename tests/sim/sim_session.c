@@ -20,24 +20,27 @@
 #define SEED_SECONDS_MAX 30 /* of processor time, which a busy machine does not use up */
 #define STEPS_MAX 3000000u
 #define TIME_MAX (36000 * SECOND)
-#define DRAIN_MAX (10 * SECOND) /* after the last application has gone */
+#define END_MAX (40 * SECOND) /* after the last application has gone; a link may be stalled */
 
 static bool verbose;
 
 /* ---- the beginning ---- */
 
 static void draw_plan(struct game *game) {
-    static const enum plan plans[] = {PLAN_ORDERLY,    PLAN_ORDERLY,    PLAN_ORDERLY, PLAN_ORDERLY,
-                                      PLAN_ORDERLY,    PLAN_ORDERLY,    PLAN_ORDERLY, PLAN_LINK_RESET,
+    static const enum plan plans[] = {PLAN_ORDERLY,    PLAN_ORDERLY,    PLAN_ORDERLY, PLAN_ORDERLY, PLAN_ORDERLY,
+                                      PLAN_ORDERLY,    PLAN_ORDERLY,    PLAN_ORDERLY, PLAN_UNUSED,  PLAN_LINK_RESET,
                                       PLAN_END_CLIENT, PLAN_END_SERVER, PLAN_DRAIN,   PLAN_SILENCE};
     game->plan = plans[roll(game, sizeof plans / sizeof plans[0])];
     if (roll(game, 10) == 0)
         game->plan = PLAN_CORRUPT;
-    if (roll(game, 60) == 0)
-        game->plan = PLAN_NO_LOGIN;
-    game->quiet_link = game->plan == PLAN_ORDERLY && roll(game, 2);
+    if (roll(game, 40) == 0)
+        game->plan = roll(game, 2) ? PLAN_NO_LOGIN : PLAN_NONSENSE;
+    game->plan_done = game->plan == PLAN_UNUSED; /* from the beginning on */
+    game->quiet_link = game->plan == PLAN_UNUSED || (game->plan == PLAN_ORDERLY && roll(game, 2));
     game->stock = roll(game, 2);
     game->tight = roll(game, 10) == 0;
+    game->short_of_memory = roll(game, 10) == 0;
+    game->short_of_descriptors = roll(game, 10) == 0;
     game->event_odds = 3u << roll(game, 8);
 }
 
@@ -47,25 +50,25 @@ static void draw_lines(struct game *game) {
         struct line *line = &game->lines[i];
         line_init(line, game->world, i, game_now(game) + roll(game, 2) * roll(game, 200 * MS));
         line->stock = game->stock;
-        line->loose = game->tight;
+        line->loose = game->tight || game->short_of_descriptors;
         line->forbidden = line_reversed(line) && roll(game, 16) == 0; /* the client wants none of it */
     }
 }
 
 /* The server's ChannelTimeout watches over it. */
-static bool may_idle(const struct game *game, const struct line *line) {
+static uint64_t idle_ns(const struct game *game, const struct line *line) {
     static const char *const types[] = {"direct-tcpip", "direct-streamlocal@openssh.com", "forwarded-tcpip",
                                         "forwarded-streamlocal@openssh.com"};
     const struct server_options *options = &game->server.options;
-    return server_options_channel_timeout(options, types[line->kind]) > 0 ||
-           server_options_channel_timeout(options, "global") > 0;
+    uint64_t seconds = server_options_channel_timeout(options, types[line->kind]);
+    return (seconds > 0 ? seconds : server_options_channel_timeout(options, "global")) * SECOND;
 }
 
 static void settle_lines(struct game *game) {
     uint64_t total = 0;
     for (unsigned i = 0; i < game->lines_count; i++) {
         struct line *line = &game->lines[i];
-        line_settle(line, may_idle(game, line));
+        line_settle(line, idle_ns(game, line));
         total += line->near.total + line->far.total;
     }
     game->plan_at = roll(game, 2) ? UINT64_MAX : 500 + roll(game, total + 3000);
@@ -136,14 +139,18 @@ static bool game_step(struct game *game) {
     struct shard *shards[] = {&game->client.side.shard, &game->server.side.shard};
     bool acted = game_lines_act(game);
     alarm_set(game);
+    if (acted)
+        sim_world_hold(game->world);
     bool alive = sim_world_step(game->world, shards, 2);
+    side_note_ending(&game->client.side);
+    side_note_ending(&game->server.side);
     if (game->steps++ % 16 == 0) {
         side_validate(&game->client.side);
         side_validate(&game->server.side);
     }
     expect(game->steps < STEPS_MAX, "stuck: too many steps");
     expect(game_now(game) < TIME_MAX, "stuck: too long");
-    return acted || alive;
+    return alive;
 }
 
 static bool game_lines_over(const struct game *game) {
@@ -160,7 +167,8 @@ static void game_run_lines(struct game *game) {
         game_event(game);
         game_plan(game);
         game_silence(game);
-        if (game->plan == PLAN_DRAIN && game->server.side.ended)
+        bool by_server = game->plan == PLAN_DRAIN || game->plan == PLAN_UNUSED;
+        if (by_server && game->server.side.ended)
             lines_excuse(game); /* slow applications are waited for no longer than a session lingers */
         expect(game_step(game), "stuck: nothing will ever happen again");
     }
@@ -184,6 +192,11 @@ static void check_end(const struct game *game) {
         expect(client->end_err != 0 || server->end_err != 0, "a flipped bit was not noticed");
     if (game->plan == PLAN_SILENCE)
         expect(client->end_err == ERR_TIMEOUT || server->end_err == ERR_TIMEOUT, "silence was not noticed");
+    if (game->plan == PLAN_NONSENSE)
+        expect(server->end_err == ERR_PROTOCOL && strncmp(server->end_reason, "protocol error in message ", 26) == 0,
+               "nonsense was not noticed");
+    if (game->plan == PLAN_UNUSED)
+        expect(strstr(server->end_reason, "UnusedConnectionTimeout"), "an unused connection ended otherwise");
     if (game->plan == PLAN_DRAIN)
         expect(strcmp(server->end_reason, "server is stopping") == 0, "a drained server ended otherwise");
 }
@@ -201,12 +214,12 @@ static void game_end_sessions(struct game *game) {
         game->plan_done = true;
         side_end(roll(game, 2) ? client : server);
     }
-    uint64_t drain_by_ns = game_now(game) + DRAIN_MAX;
+    uint64_t end_by_ns = game_now(game) + END_MAX + game->server.options.unused_connection_timeout_s * SECOND;
     while (!sides_over(game)) {
         bool alive = game_step(game);
         expect(alive || sides_over(game), "stuck: a session does not end");
         game_silence(game);
-        expect(game->plan != PLAN_DRAIN || !by_plan || game_now(game) < drain_by_ns, "a drain does not end");
+        expect(game_now(game) < end_by_ns, "the end takes too long");
     }
     if (by_plan)
         check_end(game);
@@ -236,7 +249,8 @@ static void game_release(struct game *game) {
 /* A client that never gets in: leatd's end is all there is. */
 static void game_refuse(struct game *game) {
     struct server_end *server = &game->server;
-    server_end_no_login(game);
+    if (server->handshake)
+        server_end_no_login(game);
     struct shard *shards[] = {&server->side.shard};
     while (server->gone == 0) {
         bool alive = sim_world_step(game->world, shards, 1);

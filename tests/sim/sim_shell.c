@@ -64,7 +64,7 @@ int __wrap_mux_open_direct(struct mux *mux, struct flow *flow, const struct flow
 
 static void on_opened(struct flow *flow) {
     struct shell *shell = shell_of(flow);
-    expect(shell->state == SHELL_OPENING, "a session channel was opened twice");
+    expect(shell->state == SHELL_OPENING && !shell->late, "a session channel was opened twice, or too late");
     shell->state = SHELL_OPEN;
     shell->opened = true;
 }
@@ -73,10 +73,11 @@ static void on_refused(struct flow *flow, uint32_t reason, const char *text) {
     const struct server_end *server = &playing->server;
     struct shell *shell = shell_of(flow);
     bool draining = playing->plan == PLAN_DRAIN && playing->plan_done;
-    bool full = strcmp(text, "MaxSessions") == 0 && server->options.max_sessions < playing->client.shells_count;
+    bool full = strcmp(text, "MaxSessions") == 0 && server->options.max_sessions <= shell->rivals;
     bool stopping = strcmp(text, "this server is stopping") == 0 && draining;
     bool short_of = reason == OPEN_RESOURCE_SHORTAGE && playing->tight;
-    expect(full || stopping || short_of || flow->dead, "a session channel was refused");
+    bool late = shell->late && strcmp(text, "the client said that it wants no more sessions") == 0;
+    expect(full || stopping || short_of || late || flow->dead, "a session channel was refused");
     shell->state = SHELL_OVER;
 }
 
@@ -185,15 +186,19 @@ static void say_request(struct shell *shell, unsigned which) {
 
 /* ---- what a client does ---- */
 
-static void send_byte(struct shell *shell, uint8_t byte) {
-    struct slot *slot = flow_room(&shell->flow) > 0 && shell->flow.in == FLOW_HALF_OPEN
-                            ? slot_take(&shell->game->client.side.shard.slots)
-                            : NULL;
+/* Returns how many were sent: none while there is no room. */
+static unsigned send_bytes(struct shell *shell, uint8_t byte, unsigned most) {
+    uint64_t room = shell->flow.in == FLOW_HALF_OPEN ? flow_room(&shell->flow) : 0;
+    struct slot *slot = room > 0 ? slot_take(&shell->game->client.side.shard.slots) : NULL;
     if (!slot)
-        return;
-    slot->data[0] = byte;
-    slot->len = 1;
+        return 0;
+    if (most > shell->flow.peer_packet_max)
+        most = shell->flow.peer_packet_max;
+    slot->len = room < most ? (uint32_t)room : most;
+    memset(slot->data, byte, slot->len);
+    unsigned sent = slot->len;
     flow_send(&shell->flow, slot);
+    return sent;
 }
 
 static void take_held(struct shell *shell) {
@@ -206,10 +211,10 @@ static void act_open(struct shell *shell) {
         shell->actions--;
     switch (roll(shell->game, 8)) {
     case 0:
-        send_byte(shell, (uint8_t)('a' + roll(shell->game, 20)));
+        (void)send_bytes(shell, 'a', 1 + (unsigned)roll(shell->game, 200));
         break;
     case 1:
-        send_byte(shell, CTRL_C);
+        (void)send_bytes(shell, CTRL_C, 1);
         break;
     case 2:
         flow_end(&shell->flow);
@@ -218,22 +223,44 @@ static void act_open(struct shell *shell) {
         take_held(shell);
         break;
     default:
-        if (shell->asked < 16)
+        if (shell->asked < 16 && shell->flow.phase == FLOW_OPEN)
             say_request(shell, (unsigned)roll(shell->game, sizeof requests / sizeof requests[0]));
         break;
     }
 }
 
-/* Ends for good: a command ends by itself; with one client in two a shell is told to by EOF; else by CLOSE. */
+/* Ends for good: a command ends by itself; a shell is told to by EOF, by CLOSE, or by an interrupt after more bytes
+ * than its window takes at once. */
+static void decide_end(struct shell *shell) {
+    bool can_talk = shell->started && shell->flow.phase == FLOW_OPEN && shell->flow.in == FLOW_HALF_OPEN;
+    shell->wants_end = true;
+    if (can_talk && !shell->is_command && roll(shell->game, 3) == 0) {
+        shell->flood = 3000;
+    } else if (shell->started && (shell->is_command || roll(shell->game, 2))) {
+        flow_end(&shell->flow);
+    } else {
+        shell->aborted = true;
+        flow_abort(&shell->flow);
+    }
+}
+
 static void act_last(struct shell *shell) {
     take_held(shell);
-    if (shell->wants_end)
-        return;
-    shell->wants_end = true;
-    if (shell->started && (shell->is_command || roll(shell->game, 2)))
-        return flow_end(&shell->flow);
-    shell->aborted = true;
-    flow_abort(&shell->flow);
+    if (shell->sleeps)
+        shell->act_ns = UINT64_MAX;
+    else if (!shell->wants_end)
+        decide_end(shell);
+    else if (shell->flood > 1)
+        shell->flood -= send_bytes(shell, 'b', shell->flood - 1);
+    else if (shell->flood == 1)
+        shell->flood -= send_bytes(shell, CTRL_C, 1);
+}
+
+static unsigned shells_there(const struct game *game) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < game->client.shells_count; i++)
+        count += game->client.shells[i].state == SHELL_OPENING || game->client.shells[i].state == SHELL_OPEN;
+    return count;
 }
 
 static void shell_open(struct shell *shell) {
@@ -241,6 +268,8 @@ static void shell_open(struct shell *shell) {
     flow_init(&shell->flow, &flow_ops, NULL, LIFE_OPENING);
     int err = side_works(side) ? open_other(&side->session->mux, &shell->flow, "session", NULL) : ERR_CLOSED;
     shell->state = err == 0 ? SHELL_OPENING : SHELL_OVER;
+    shell->late = shell->game->no_more_sessions;
+    shell->rivals = shells_there(shell->game) - 1;
     expect(err == 0 || err == ERR_CLOSED || shell->game->tight, "a session channel cannot be opened");
 }
 
@@ -283,7 +312,33 @@ uint64_t shells_wake_ns(const struct game *game) {
 }
 
 bool shells_over(const struct game *game) {
-    return shells_wake_ns(game) == UINT64_MAX;
+    for (unsigned i = 0; i < game->client.shells_count; i++)
+        if (game->client.shells[i].state != SHELL_OVER)
+            return false;
+    return true;
+}
+
+static void on_refuse_reply(void *arg, bool success, struct bytes data) {
+    (void)arg, (void)data;
+    expect(success || side_is_ending(&playing->client.side), "\"no more sessions\" was not understood");
+}
+
+void shells_refuse(struct game *game) {
+    struct session *session = &game->client.session;
+    int err = mux_global_request(&session->mux, "no-more-sessions@openssh.com", NULL, 0, on_refuse_reply, NULL);
+    game->no_more_sessions |= err == 0;
+    for (unsigned i = 0; i < game->client.shells_count; i++) { /* what is not sent yet comes after it */
+        struct shell *shell = &game->client.shells[i];
+        shell->late |= shell->state == SHELL_OPENING && !shell->flow.announced && err == 0;
+    }
+    session_wake(session);
+}
+
+/* A timeout ends them whatever they have been told to do. */
+static bool shells_may_sleep(const struct game *game) {
+    const struct server_options *options = &game->server.options;
+    return server_options_channel_timeout(options, "session") > 0 &&
+           server_options_channel_timeout(options, "session:shell") > 0;
 }
 
 void shells_init(struct game *game) {
@@ -292,6 +347,8 @@ void shells_init(struct game *game) {
     for (unsigned i = 0; i < end->shells_count; i++)
         end->shells[i] = (struct shell){
             .game = game, .act_ns = game_now(game) + roll(game, 300 * MS), .actions = (unsigned)roll(game, 12)};
+    for (unsigned i = 0; i < end->shells_count; i++)
+        end->shells[i].sleeps = shells_may_sleep(game) && roll(game, 2);
 }
 
 /* What the server ended orderly it has answered and told in full. */

@@ -23,6 +23,23 @@ void side_doze(struct side *side, uint64_t ns) {
     timer_arm(&side->shard.timers, &side->doze, shard_now(&side->shard) + ns);
 }
 
+static void return_slots(struct side *side) {
+    struct slot *slot;
+    while ((slot = slot_queue_pop(&side->stolen)))
+        slot_put(&side->shard.slots, slot);
+}
+
+static void on_theft_over(struct timer *timer) {
+    return_slots(list_entry(timer, struct side, theft));
+}
+
+void side_steal_slots(struct side *side, uint64_t ns) {
+    struct slot *slot;
+    while ((slot = slot_take(&side->shard.slots)))
+        slot_queue_push(&side->stolen, slot);
+    timer_arm(&side->shard.timers, &side->theft, shard_now(&side->shard) + ns);
+}
+
 static uint32_t draw_slots(struct game *game) {
     return roll(game, 2) ? 2 + (uint32_t)roll(game, 6) : 2 + (uint32_t)roll(game, 60);
 }
@@ -48,6 +65,8 @@ void side_init(struct side *side, struct game *game, bool is_client, int fd) {
     if (game->plan != PLAN_CORRUPT)
         ring_pool_init(&side->shard.rings, SIM_RING_BYTES >> roll(game, 4), 1);
     side->doze.on_timer = on_doze;
+    side->theft.on_timer = on_theft_over;
+    slot_queue_init(&side->stolen);
     draw_alive(side);
 }
 
@@ -158,10 +177,15 @@ void sides_start(struct game *game) {
 
 /* What nobody answers is noticed in the time that the keepalives take, no sooner and not much later. */
 static void check_timeout(const struct side *side) {
-    uint64_t silent_ns = shard_now(&side->shard) - side->session->last_input_ns;
+    uint64_t silent_ns = side->ending_ns - side->session->last_input_ns;
     uint64_t due_ns = side->alive_ns * (side->alive_count + 1);
     expect(side->alive_count > 0 || side->is_client, "a server ended what is never to be ended");
-    expect(silent_ns >= due_ns && silent_ns <= due_ns + side->alive_ns, "silence was noticed at the wrong time");
+    expect(silent_ns >= due_ns && silent_ns <= due_ns + MS, "silence was noticed at the wrong time");
+}
+
+void side_note_ending(struct side *side) {
+    if (side->ending_ns == 0 && side_is_ending(side))
+        side->ending_ns = game_now(side->game);
 }
 
 void side_ended(struct side *side, int err, const char *reason) {
@@ -170,6 +194,7 @@ void side_ended(struct side *side, int err, const char *reason) {
     snprintf(side->end_reason, sizeof side->end_reason, "%s", reason);
     expect(side->game->plan_done, "a session ended by itself");
     expect(side->end_by_ns == 0 || shard_now(&side->shard) <= side->end_by_ns, "a session took too long to end");
+    side_note_ending(side);
     if (err == ERR_TIMEOUT)
         check_timeout(side);
 }
@@ -216,6 +241,8 @@ void side_validate_idle(struct side *side) {
 
 void side_deinit(struct side *side) {
     timer_cancel(&side->shard.timers, &side->doze);
+    timer_cancel(&side->shard.timers, &side->theft);
+    return_slots(side);
     expect(side->replies == side->requests, "a global request was not answered");
     expect(side->lookups == 0, "a name is still looked up");
     expect(side->shard.slots.free_count == side->shard.slots.count, "slots are missing");

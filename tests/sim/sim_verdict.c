@@ -1,3 +1,4 @@
+#include "engine/limits.h"
 #include "tests/sim/sim_line.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@ static const char *expected_reason(const struct line *line) {
         silent |= line->fates[i].kind == FATE_SILENT;
     if (line->forbidden)
         return "prohibited";
+    if (line->resolve_ns >= LIMIT_DIAL_NS)
+        return "timed out";
     if (line->resolve_fails)
         return "Name or service not known";
     if (silent)

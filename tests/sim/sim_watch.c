@@ -20,7 +20,8 @@ struct channel {
     bool eof[2], close[2];
     uint32_t owed[2]; /* answers to requests */
     struct line *line;
-    uint64_t heard_ns; /* when the server got data */
+    uint64_t heard_ns;   /* when the server got data */
+    uint64_t aborted_ns; /* when the server gave it up; 0: not */
 };
 
 static struct channel channels[CHANNELS_MAX];
@@ -34,11 +35,11 @@ void watch_judge(void) {
         expect(!channels[i].used, "a channel is left open");
 }
 
-uint64_t watch_heard_ns(const struct line *line) {
+uint64_t watch_silent_ns(const struct line *line) {
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         if (channels[i].used && channels[i].line == line)
-            return channels[i].heard_ns;
-    return 0;
+            return channels[i].aborted_ns - channels[i].heard_ns;
+    return UINT64_MAX;
 }
 
 static struct channel *find(int side, uint32_t id) {
@@ -48,6 +49,22 @@ static struct channel *find(int side, uint32_t id) {
             return channel;
     }
     return NULL;
+}
+
+struct line *watch_line(bool of_client, uint32_t id) {
+    const struct channel *channel = find(of_client ? CLIENT : SERVER, id);
+    return channel && channel->confirmed ? channel->line : NULL;
+}
+
+void __real_flow_abort(struct flow *flow);
+void __wrap_flow_abort(struct flow *flow);
+
+void __wrap_flow_abort(struct flow *flow) {
+    const struct session *server = playing->server.side.session;
+    struct channel *channel = server && flow->mux == &server->mux ? find(SERVER, flow->id) : NULL;
+    if (channel && channel->aborted_ns == 0)
+        channel->aborted_ns = game_now(playing);
+    __real_flow_abort(flow);
 }
 
 /* ---- opening ---- */
@@ -77,6 +94,8 @@ static void hear_open(struct game *game, int from, struct reader *reader) {
     channel->packet_max[!from] = reader_u32(reader);
     if (!bytes_equal(type, "session"))
         channel->line = line_named(game, type, reader);
+    if (channel->line && from == CLIENT && game->server.connection->draining)
+        channel->line->too_late = true;
     expect(reader_ok(reader) && channel->credit[!from] > 0, "a malformed CHANNEL_OPEN");
 }
 
@@ -86,7 +105,8 @@ static void hear_confirmation(struct game *game, int from, struct channel *chann
     channel->id[from] = reader_u32(reader);
     channel->credit[!from] = reader_u32(reader);
     channel->packet_max[!from] = reader_u32(reader);
-    channel->heard_ns = game_now(game);
+    if (from == CLIENT)
+        channel->heard_ns = game_now(game);
     unsigned same = 0;
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         same += channels[i].used && (channels[i].confirmed || channels[i].opener == from) &&
@@ -112,11 +132,6 @@ static void hear_data(struct game *game, int from, struct channel *channel, stru
 static void hear_eof(int from, struct channel *channel) {
     expect(!channel->eof[from], "EOF twice");
     channel->eof[from] = true;
-    if (!channel->line)
-        return;
-    bool of_near = (from == CLIENT) != line_reversed(channel->line);
-    struct app *app = of_near ? &channel->line->near : &channel->line->far;
-    app->eof_passed = true;
 }
 
 static void hear_close(int from, struct channel *channel) {
@@ -188,6 +203,8 @@ int __wrap_mux_input(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t n
     struct game *game = playing;
     int from = mux == &game->client.session.mux ? SERVER : CLIENT;
     struct reader reader;
+    if (game->plan == PLAN_NONSENSE && game->plan_done)
+        return __real_mux_input(mux, payload, len, now_ns, why);
     reader_init(&reader, payload + 1, len - 1);
     if (payload[0] == MSG_CHANNEL_OPEN)
         hear_open(game, from, &reader);

@@ -341,6 +341,10 @@ bool world_quiet(struct sim_world *world) {
     return !world->hurry;
 }
 
+void sim_world_hold(struct sim_world *world) {
+    world->held = true;
+}
+
 bool sim_world_step(struct sim_world *world, struct shard *const *shards, unsigned count) {
     uint64_t before = world->activity, next = SIM_NEVER;
     unsigned first = (unsigned)sim_random(world, count);
@@ -351,6 +355,8 @@ bool sim_world_step(struct sim_world *world, struct shard *const *shards, unsign
         busy |= !list_empty(&shard->tasks) || timers_next(&shard->timers) <= world->now_ns;
         earliest(world, timers_next(&shard->timers), &next);
     }
+    busy |= world->held;
+    world->held = false;
     if (busy || world->activity != before) {
         world->hurry = false;
         return true;

@@ -20,7 +20,8 @@ struct sim_stream {
 
 struct sim_end {
     bool open, listening, write_shut, dead /* reset has arrived */, receiving, sending;
-    int error; /* reported once */
+    bool eof_taken; /* a receive has brought the end of file */
+    int error;      /* reported once */
     unsigned ops;
     struct sim_end *peer; /* stays, closed or not */
     struct sim_stream in;
@@ -45,6 +46,7 @@ struct sim_world {
         uint64_t at_ns;
         int error;
     } script;      /* of the next connect */
+    bool held;     /* the clock stays, for one step */
     bool deferred; /* some op was passed over: before the clock moves all get their chance, in a hurried pass */
     bool hurry;
 };
