@@ -124,20 +124,36 @@ static void run_relay(void *arg, int64_t index) {
     plain_relay_start(on, relay);
 }
 
+static int hand_over_relay(struct server_shard *on, const struct server_target *target, int fd) {
+    if (on == NULL)
+        return ERR_LIMIT;
+    struct plain_relay *relay = plain_relay_create(target, fd);
+    if (relay == NULL)
+        return ERR_NOMEM;
+    atomic_fetch_add(&on->load, 1);
+    int err = shard_post(on->shard, run_relay, relay, (intptr_t)on);
+    if (err == 0)
+        return 0;
+    server_shard_unload(on);
+    free(relay);
+    return err;
+}
+
 static void accept_relay(struct server_main *main, const struct server_target *target, int fd) {
-    struct server_shard *on = least_loaded(&main->server);
-    struct plain_relay *relay = on != NULL ? plain_relay_create(target, fd) : NULL;
-    if (relay != NULL) {
-        atomic_fetch_add(&on->load, 1);
-        if (shard_post(on->shard, run_relay, relay, (intptr_t)on) == 0)
-            return;
-        server_connection_gone(on);
-        free(relay);
-    }
+    int err = hand_over_relay(least_loaded(&main->server), target, fd);
+    if (err == 0)
+        return;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof(address);
+    char source[72], requested[320];
+    (void)getpeername(fd, (struct sockaddr *)&address, &len);
+    server_address_text((struct sockaddr *)&address, "unknown", source, sizeof(source));
+    snprintf(requested, sizeof(requested), "%s port %u", target->host, target->port);
     audit_log(LOG_LEVEL_INFO, &(struct audit){.event = "forward refused",
                                               .forward = "relay",
-                                              .requested = target->text,
-                                              .reason = err_text(on != NULL ? ERR_NOMEM : ERR_LIMIT)});
+                                              .source = source,
+                                              .requested = requested,
+                                              .reason = err_text(err)});
     io_close(main->server.shards[0].shard->io, fd, IO_CLOSE_RESET);
 }
 

@@ -44,10 +44,15 @@ static struct server_target *target_create(const struct relay_spec *relay) {
     return NULL;
 }
 
-static void listen_free(struct server_listen *listen) {
-    list_remove(&listen->node);
+static void listen_unbind(struct server_listen *listen) {
     if (listen->fd >= 0)
         close(listen->fd);
+    listen->fd = -1;
+}
+
+static void listen_free(struct server_listen *listen) {
+    list_remove(&listen->node);
+    listen_unbind(listen);
     target_free(listen->target);
     target_free(listen->next);
     free(listen);
@@ -185,6 +190,8 @@ void server_listen_rollback(struct server_main *main) {
         listen->next = NULL;
         if (listen->fresh)
             listen_free(listen);
+        else if (!listen->serving)
+            listen_unbind(listen);
     }
 }
 

@@ -94,7 +94,10 @@ static int block_signals(struct server_main *main) {
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     main->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    return main->signal_fd < 0 ? ERR_SYSTEM : 0;
+    if (main->signal_fd >= 0)
+        return 0;
+    log_error("cannot start: %s", strerror(errno));
+    return ERR_SYSTEM;
 }
 
 /* The processors this process may run on. */
@@ -136,8 +139,13 @@ static int use_privileges(struct server_main *main) {
     int err = account_find(options->run_user, options->run_group, &account);
     if (err != 0)
         return err;
-    if (!main->inetd) {
+    if (main->inetd) {
+        err = block_signals(main);
+    } else {
         err = server_listen_plan(main, options, true);
+        /* Not before: a name server that does not answer keeps nobody from ending the start. */
+        if (err == 0)
+            err = block_signals(main);
         if (err == 0)
             server_pid_write(&main->pid, pid_file(options), account.root ? geteuid() : account.uid,
                              account.root ? getegid() : account.gid);
@@ -191,8 +199,6 @@ int server_start(struct server_main *main, struct server_config *config) {
         return err;
     server_apply_log(main, main->generation->options);
     err = allocate(main);
-    if (err == 0)
-        err = block_signals(main);
     if (err != 0)
         log_error("cannot start: %s", err_text(err));
     else

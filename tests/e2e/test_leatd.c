@@ -125,6 +125,20 @@ Test(leatd, reload_moves_listeners) {
     expect_clean_end(tunnel(free_port()));
 }
 
+/* What could not be listened on at the start, and could be by now, is not half taken by a reload that fails. */
+Test(leatd, a_bad_reload_listens_on_nothing_new) {
+    uint16_t first, second;
+    int holder = pair_listen(&first), other = pair_listen(&second);
+    world_leatd(&world, world_format("ListenAddress 127.0.0.1:%u", first));
+    cr_expect(process_says(world.server, world_format("Bind to port %u", first), 10));
+    close(holder);
+    reload(world_format("ListenAddress 127.0.0.1:%u", second));
+    cr_expect(process_says(world.server, "reload failed", 10));
+    cr_expect_lt(connect_to("127.0.0.1", first), 0, "it listens there, and nobody answers");
+    close(other);
+    expect_clean_end(tunnel(free_port()));
+}
+
 /* ---- the end ---- */
 
 Test(leatd, term_lets_flows_finish) {
