@@ -148,7 +148,7 @@ static void look_run(struct task *task) {
     if (!connection->handshaking && !connection->serving) {
         if (server_forward_stopped(connection))
             connection_free(connection);
-    } else if (connection->draining && channels(connection) == 0) {
+    } else if (connection->draining && channels(connection) == connection->session_channels) {
         server_connection_end(connection, 0, "server is stopping");
     } else if (connection->serving) {
         watch_unused(connection);

@@ -42,7 +42,7 @@ struct server_connection {
 void server_connection_start(struct server_shard *on, int fd, struct startup *startup);
 /* Its end, told to the peer where that is possible. Idempotent. */
 void server_connection_end(struct server_connection *connection, int err, const char *reason);
-/* Drain: nothing new; ends by itself with its last channel. */
+/* Drain: nothing new; ends by itself with its last forwarded connection. */
 void server_connection_drain(struct server_connection *connection);
 /* A channel or remote listener began or ended: UnusedConnectionTimeout and drain look at it. */
 void server_connection_channels(struct server_connection *connection, int change);

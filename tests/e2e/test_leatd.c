@@ -192,6 +192,19 @@ Test(leatd, idle_connections_do_not_hold_up_a_drain) {
     expect_failure(leat, "disconnected by the server");
 }
 
+/* Nor does somebody's terminal, where nothing is carried. */
+Test(leatd, a_shell_does_not_hold_up_a_drain) {
+    world_leatd(&world, "DrainTimeout 100");
+    world.next_on_terminal = true;
+    struct process *ssh = world_ssh(&world, "127.0.0.1", NULL);
+    char shown[16];
+    cr_assert_gt(read(world.terminal_fd, shown, sizeof(shown)), 0);
+    cr_expect(process_running(ssh));
+    process_kill(world.server, SIGTERM);
+    cr_expect_eq(process_wait(world.server, 20), 0, "%s", process_log(world.server));
+    cr_expect_eq(process_wait(ssh, 20), 255);
+}
+
 /* ---- state and audit ---- */
 
 Test(leatd, usr1_prints_connections_and_flows) {
