@@ -245,7 +245,8 @@ void __wrap_audit_log(enum log_level level, const struct audit *audit) {
     else if (strncmp(event, "listener ", 9) == 0)
         on_listener(end, audit);
     else
-        expect(is(event, "session refused") || is(event, "command refused"), "an event nobody knows");
+        expect(is(event, "session refused") || is(event, "command refused") || is(event, "channel refused"),
+               "an event nobody knows");
 }
 
 void __wrap_server_connection_gone(struct server_shard *on) {
