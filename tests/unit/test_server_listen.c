@@ -87,6 +87,7 @@ static void keep(void) {
     list_for_each_safe (node, after, &rig_main->listens) {
         struct server_listen *listen = list_entry(node, struct server_listen, node);
         listen->fresh = false;
+        listen->serving = listen->fd >= 0;
         cr_assert_null(listen->target);
         listen->target = listen->next;
         listen->next = NULL;
@@ -189,6 +190,23 @@ Test(server_listen, a_reload_that_cannot_bind_changes_nothing) {
     cr_assert_eq(listen_bind((struct sockaddr *)&address, sizeof address, 1, &again), 0, "the new one was closed");
     close(again);
     close(other);
+}
+
+/* An address that was taken at the start and is free by now is not listened on either. */
+Test(server_listen, a_reload_that_cannot_bind_leaves_no_socket_behind) {
+    uint16_t late, taken, stays = free_port();
+    int first = occupy(&late), second = occupy(&taken);
+    want_ssh(stays);
+    want_ssh(late);
+    cr_assert_eq(server_listen_plan(rig_main, &options, true), 0);
+    keep();
+    close(first);
+    want_ssh(taken);
+    cr_assert_eq(server_listen_plan(rig_main, &options, false), ERR_CONFIG);
+    server_listen_rollback(rig_main);
+    cr_assert_geq(at(stays)->fd, 0);
+    cr_assert_lt(at(late)->fd, 0);
+    close(second);
 }
 
 Test(server_listen, a_reload_does_not_mind_what_could_not_be_had_before) {
