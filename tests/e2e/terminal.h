@@ -5,7 +5,7 @@
 struct terminal {
     struct process *process;
     int fd;
-    char text[16384]; /* all that has appeared on the screen */
+    char text[262144]; /* all that has appeared on the screen */
     size_t len, seen;
 };
 
