@@ -93,7 +93,9 @@ void game_event(struct game *game) {
         return;
     if (game->plan == PLAN_SILENCE && game->plan_done)
         return;
-    if (game->burst > 0) { /* more answers than the transport lets wait */
+    /* More answers than the transport lets wait; but not more questions: two ends that both wait for the other to read
+     * would wait for ever, and no speaker that is real asks so much. */
+    if (game->burst > 0 && game->client.transport.from_len < 16384 && game->client.side.fake.out.len == 0) {
         game->burst--;
         fake_kex_chatter(&game->client.side.fake, 200, FAKE_UNKNOWN);
         session_wake(game->client.side.session);

@@ -182,6 +182,8 @@ static void say_request(struct shell *shell, unsigned which) {
     writer_bool(&writer, wants_reply);
     writer_text(&writer, "true\033");
     CHECK(mux_answer(shell->flow.mux, &writer) == 0);
+    if (requests[which].starts && roll(shell->game, 8) == 0) /* the text has to wait */
+        side_steal_slots(&shell->game->server.side, roll(shell->game, 300 * MS));
 }
 
 /* ---- what a client does ---- */

@@ -195,6 +195,7 @@ void side_ended(struct side *side, int err, const char *reason) {
     expect(side->game->plan_done, "a session ended by itself");
     expect(side->end_by_ns == 0 || shard_now(&side->shard) <= side->end_by_ns, "a session took too long to end");
     side_note_ending(side);
+    expect(shard_now(&side->shard) <= side->ending_ns + LIMIT_LINGER_NS + SECOND, "an end lingers too long");
     if (err == ERR_TIMEOUT)
         check_timeout(side);
 }
