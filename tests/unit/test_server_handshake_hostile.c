@@ -322,7 +322,7 @@ RIG_TEST(server_hostile, a_client_that_waits_gets_in) {
     place_remove(&place);
 }
 
-/* What libssh has to say at -d has the client's words in it. */
+/* What libssh before 0.11 has to say at -d has the client's words in it. */
 RIG_TEST(server_hostile, writes_to_a_terminal) {
     static const char version[] = "SSH-2.0-x\033[31m\001\177\r\n";
     struct place place;
@@ -336,7 +336,7 @@ RIG_TEST(server_hostile, writes_to_a_terminal) {
     close(fd);
     RIG_UNTIL(&place.shard, guest.done);
     const char *log = file_get(&place, "log");
-    cr_assert(strstr(log, "SSH-2.0-x\\033[31m\\001\\177"), "%s", log);
+    cr_assert(ssh_version(SSH_VERSION_INT(0, 11, 0)) || strstr(log, "SSH-2.0-x\\033[31m\\001\\177"), "%s", log);
     for (; *log; log++)
         cr_assert(*log == '\n' || (*log >= ' ' && *log <= '~'));
     guest_end(&guest);

@@ -4,12 +4,13 @@
 #include "ssh/base64.h"
 
 #define GCM "aes128-gcm@openssh.com"
+#define HOSTBOUND "publickey-hostbound-v00@openssh.com" /* what libssh has asked with since 0.12 */
 
 /* A request of RFC 4252 §7, taken apart. */
 struct request {
     char user[64], method[64], algorithm[64], signature_type[64];
-    uint8_t blob[1024], signature[1024];
-    uint32_t blob_len, signature_len;
+    uint8_t blob[1024], host_key[1024], signature[1024];
+    uint32_t blob_len, host_key_len, signature_len; /* no host key: the plain method */
 };
 
 struct visit {
@@ -71,6 +72,8 @@ static void request_read(struct request *request, const uint8_t *payload, uint32
     cr_assert(reader_bool(&reader));
     take_text(&reader, request->algorithm, sizeof request->algorithm);
     request->blob_len = take_bytes(&reader, request->blob, sizeof request->blob);
+    bool bound = strcmp(request->method, HOSTBOUND) == 0;
+    request->host_key_len = bound ? take_bytes(&reader, request->host_key, sizeof request->host_key) : 0;
     struct bytes signature = reader_string(&reader);
     cr_assert(reader_done(&reader));
     reader_init(&inner, signature.at, signature.len);
@@ -89,6 +92,8 @@ static void request_say(struct client *client, const struct request *request) {
     writer_bool(&writer, true);
     writer_text(&writer, request->algorithm);
     writer_string(&writer, request->blob, request->blob_len);
+    if (request->host_key_len > 0)
+        writer_string(&writer, request->host_key, request->host_key_len);
     writer_string(&writer, inner, writer_len(&in));
     client_say_request(client, request->user, "ssh-connection", request->method, rest, writer_len(&writer));
 }
@@ -128,11 +133,11 @@ static void request_make(struct visit *visit, struct request *request) {
     cr_assert_eq(provider_leave(), 0);
 }
 
-static void other_blob(const struct place *place, struct request *request) {
+static uint32_t other_blob(const struct place *place, uint8_t *out, size_t cap) {
     const char *base64 = strchr(file_get(place, "other.pub"), ' ') + 1;
-    int n = base64_decode(request->blob, sizeof request->blob, base64, strcspn(base64, " \n"));
+    int n = base64_decode(out, cap, base64, strcspn(base64, " \n"));
     cr_assert_gt(n, 0);
-    request->blob_len = (uint32_t)n;
+    return (uint32_t)n;
 }
 
 /* How a request is changed; the user stays, since a session has one. */
@@ -143,6 +148,7 @@ enum change {
     SHORTER,
     LONGER,
     NO_SIGNATURE,
+    HOST_KEY,
     METHOD,
     ALGORITHM,
     ALGORITHMS,
@@ -150,10 +156,10 @@ enum change {
 };
 
 static bool change(const struct place *place, struct request *request, enum change what) {
-    bool rsa = strncmp(request->algorithm, "rsa-", 4) == 0;
+    bool bound = request->host_key_len > 0, rsa = strncmp(request->algorithm, "rsa-", 4) == 0;
     switch (what) {
     case OTHER_KEY:
-        other_blob(place, request);
+        request->blob_len = other_blob(place, request->blob, sizeof request->blob);
         return true;
     case BIT_OF_SIGNATURE:
         request->signature[request->signature_len - 1] ^= 1;
@@ -170,9 +176,13 @@ static bool change(const struct place *place, struct request *request, enum chan
     case NO_SIGNATURE:
         request->signature_len = 0;
         return true;
-    case METHOD: /* which says more than what was signed */
-        strcpy(request->method, "publickey-hostbound-v00@openssh.com");
-        return false;
+    case HOST_KEY:
+        request->host_key_len = other_blob(place, request->host_key, sizeof request->host_key);
+        return bound;
+    case METHOD: /* which says less than what was signed */
+        strcpy(request->method, "publickey");
+        request->host_key_len = 0;
+        return bound;
     case ALGORITHMS:
         strcpy(request->signature_type, "rsa-sha2-256");
         __attribute__((fallthrough));
@@ -253,7 +263,8 @@ RIG_TEST(server_replay, another_method) {
     place_open(&place, backend, "ed25519", "256");
     visit_begin(&visit, &place);
     request_make(&visit, &request);
-    (void)change(&place, &request, METHOD);
+    strcpy(request.method, HOSTBOUND);
+    request.host_key_len = 0;
     request_say(&visit.client, &request);
     CLIENT_UNTIL(&visit.client, visit.client.gone);
     RIG_UNTIL(&place.shard, visit.guest.done);
