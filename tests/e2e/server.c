@@ -102,12 +102,17 @@ static const char *copy_renamed(struct world *world, const char *from, const cha
     return path;
 }
 
+/* Which of its programs says the version: the one and only before OpenSSH 9.8, then the session's, lately the one that
+ * authenticates. */
 void world_sshd_as(struct world *world, const char *software, const char *more) {
-    static const char session[] = "/usr/lib/openssh/sshd-session"; /* says the version since OpenSSH 9.8 */
-    if (access(session, X_OK) != 0)
-        return run_sshd(world, copy_renamed(world, find_sshd(), "sshd", software), more);
-    const char *copy = copy_renamed(world, session, "sshd-session", software);
-    run_sshd(world, find_sshd(), world_format("%s\nSshdSessionPath %s", more, copy));
+    static const char *const parts[][2] = {{"/usr/lib/openssh/sshd-session", "SshdSessionPath"},
+                                           {"/usr/lib/openssh/sshd-auth", "SshdAuthPath"}};
+    const char *config = more;
+    for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (access(parts[i][0], X_OK) == 0)
+            config = world_format("%s\n%s %s", config, parts[i][1],
+                                  copy_renamed(world, parts[i][0], strrchr(parts[i][0], '/') + 1, software));
+    run_sshd(world, config == more ? copy_renamed(world, find_sshd(), "sshd", software) : find_sshd(), config);
 }
 
 void world_leatd(struct world *world, const char *more) {
