@@ -39,6 +39,9 @@ static inline void expect_failure_line(struct process *leat, const char *why) {
         cr_expect((condition), "not in time: %s", #condition);                                                         \
     } while (0)
 
+/* A server writes its log in its own time: the client may be told of a login before the log is. */
+#define expect_logins(world, count) expect_soon(world_logins(world) == (count), 10)
+
 /* After leat -f, in a test that is a subreaper. The one that stays in the background becomes our child when its parent
  * is gone. */
 static inline struct process *adopt_background(struct world *world) {

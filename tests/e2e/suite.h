@@ -9,7 +9,7 @@
     static struct target *target;                                                                                      \
     static void setup(void) {                                                                                          \
         world_begin(&world);                                                                                           \
-        world_server(&world, "");                                                                                        \
+        world_server(&world, "");                                                                                      \
         target = target_start("127.0.0.1", TARGET_TRAFFIC);                                                            \
     }                                                                                                                  \
     static void teardown(void) {                                                                                       \

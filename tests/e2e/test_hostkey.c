@@ -54,7 +54,7 @@ static void expect_refused(struct process *leat, const char *why) {
     expect_failure(leat, why);
     cr_expect_not_null(strstr(process_log(leat), "Host key verification failed"), "%s", process_log(leat));
     cr_expect_null(strstr(process_log(leat), "Offering public key"), "%s", process_log(leat));
-    cr_expect_eq(world_logins(&world), 0);
+    expect_logins(&world, 0);
 }
 
 Test(hostkey, unknown_under_batch_mode) {
@@ -152,7 +152,7 @@ Test(hostkey, answered_yes) {
 }
 Test(hostkey, answered_no) {
     answer(NULL, "no", false);
-    cr_expect_eq(world_logins(&world), 0);
+    expect_logins(&world, 0);
 }
 Test(hostkey, answered_maybe_then_no) {
     answer("maybe", "no", false);

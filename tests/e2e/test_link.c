@@ -159,7 +159,7 @@ Test(link_of_many, one_of_three_closed) {
     leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
                       world_format("%u:127.0.0.1:%u", port, world.server_port), NULL);
     expect_up(leat);
-    cr_expect_eq(world_logins(&world), 3);
+    expect_logins(&world, 3);
     kill(server_child(), SIGKILL);
     expect_failure(leat, " lost: connection ");
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));

@@ -97,7 +97,7 @@ Test(local, several_connections) {
     struct process *leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
                                       world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
     expect_up(leat);
-    cr_expect_eq(world_logins(&world), 3);
+    expect_logins(&world, 3);
     cr_expect_eq(traffic_many("127.0.0.1", port, 30, 900, 2 << 20, 2 << 20, why, sizeof(why)), 0, "%s", why);
     expect_clean_end(leat);
     target_stop(target);

@@ -179,7 +179,7 @@ Test(readme, its_configuration_works) {
     const char *config = config_with(world_format("%.*s", (int)(end - start), start));
     struct process *leat = run_line("leat work", strlen("leat work"), config);
     cr_expect(traffic_through("127.0.0.1", port, 2, 100000, 100000).ok);
-    cr_expect_eq(world_logins(&world), 4, "Connections 4");
+    expect_logins(&world, 4); /* Connections 4 */
     /* A stock ssh takes the same file. */
     cr_expect_eq(world_run(&world, "ssh", "-G", "-F", config, "work", NULL), 0);
     expect_clean_end(leat);

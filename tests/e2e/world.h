@@ -4,7 +4,8 @@
  * before.
  *
  * Environment (set by ctest): LEAT_BIN and LEATD_BIN, the programs; LEAT_BACKEND, io_uring or epoll; LEAT_SERVER, sshd
- * or leatd; LEAT_SLOW, factor for deadlines (sanitizers). Failures of the world itself abort the test with what went wrong and the peers' logs. */
+ * or leatd; LEAT_SLOW, factor for deadlines (sanitizers). Failures of the world itself abort the test with what went
+ * wrong and the peers' logs. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,7 +43,7 @@ const char *world_format(const char *format, ...) __attribute__((format(printf, 
 const char *world_path(const struct world *world, const char *name);
 void world_write(const char *path, const char *text);
 void world_copy(const char *from, const char *to);
-char *world_read(const char *path); /* whole file, malloc'd; "" when it cannot be read */
+char *world_read(const char *path);     /* whole file, malloc'd; "" when it cannot be read */
 const char *world_backend_option(void); /* "IoBackend=…" as the test is run for */
 
 /* The server that the suite is run against: leatd where LEAT_SERVER says so, else stock sshd; for the current user and
