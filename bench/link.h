@@ -1,0 +1,46 @@
+/* A long link. With the rights for it (root, or user namespaces): two network namespaces joined by TUN devices whose
+ * packets this program carries, late, at a limited rate, and not all of them; so TCP's own windows take part. Without:
+ * a TCP proxy that delays both ways, which is weaker (`is_proxy`): each half ends a TCP connection of its own, loss is
+ * not possible, and windows never see the distance. */
+#ifndef BENCH_LINK_H
+#define BENCH_LINK_H
+
+#include "bench/place.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct link_shape {
+    double rtt_ms;          /* half of it each way */
+    double rate_mbit;       /* each way; 0: unlimited */
+    double loss;            /* 0–1 of the packets, each way, seeded */
+    uint32_t queue_packets; /* waiting for the rate, beyond which packets are dropped; 0: the rate times the round-trip
+                               time, at least 256 */
+    uint64_t seed;
+};
+
+struct link {
+    pid_t pid;   /* the carrier */
+    int control; /* closed, it ends, and namespaces with it */
+    bool is_proxy;
+    struct place near, far; /* where clients and servers run; namespace descriptors owned by the link */
+    struct in_addr near_address, far_address;
+    /* Counters in shared memory: */
+    struct link_counters *counters;
+};
+
+struct link_counters {
+    _Atomic uint64_t packets, bytes, lost, queue_drops, late; /* late: sent more than a millisecond after their time */
+};
+
+/* Makes the link. `allow_namespaces` false: the proxy at once. False: `why`. */
+bool link_start(struct link *link, const struct link_shape *shape, bool allow_namespaces, char *why, size_t why_bytes);
+/* Proxy only: a port of loopback through which 127.0.0.1:`port` is reached over the distance; 0 with errno. */
+uint16_t link_proxy_port(struct link *link, uint16_t port);
+/* Cuts the link (nothing passes; with the proxy: connections end by a reset) and mends it. */
+void link_cut(struct link *link, bool cut);
+void link_stop(struct link *link);
+
+#endif

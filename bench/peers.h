@@ -1,0 +1,75 @@
+/* Peers as data: how to start a server and a client, and which forward they make. From a JSON file over built-in ones
+ * (bench/peers.json, compiled in). Format, one object per peer:
+ *
+ *   {"name": "leat→leatd", "about": "…", "needs": ["leat", "leatd"],
+ *    "files":  {"leatd_config": ["Port {server_port}", …]},
+ *    "server": ["{leatd}", "-D", "-e", "-f", "{dir}/leatd_config"],
+ *    "client": ["{leat}", …, "-N", "-L", "{listen_host}:{listen_port}:{target_host}:{target_port}", "{server_host}"],
+ *    "environment": ["NAME=value"], "ssh": true, "rekey": ["-o", "RekeyLimit={rekey}"], "version": [["{leat}", "-V"]]}
+ *
+ * "server" and "client" may each be absent: without a client the server itself listens on {listen_port} (a relay);
+ * without both the load goes straight to the target (`direct`). "ssh": SSH clients may log in at {server_port} with the
+ * throwaway key (jumps, idle connections). In strings: {dir} (the tunnel's own folder), {keys} (world's), {listen_host}
+ * {listen_port} {server_host} {server_port} {target_host} {target_port} {cipher} {rekey} {user} {bin} and {PROGRAM} for
+ * each name in "needs": its path, from the command line (--program NAME=PATH), beside leat-bench, or in PATH and the
+ * sbin folders. An unknown {word} is an error with file, peer and key named. */
+#ifndef BENCH_PEERS_H
+#define BENCH_PEERS_H
+
+#include "bench/usage.h"
+#include "bench/world.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct peers;
+
+struct peer {
+    const char *name, *about;
+    bool is_ssh, can_rekey, has_client, has_server;
+    const char *missing; /* the program that is not installed, or NULL */
+};
+
+struct peers_options {
+    const char *file;            /* NULL: built-in ones alone */
+    const char *const *programs; /* "NAME=PATH", NULL-terminated, or NULL */
+};
+
+/* All peers, those of the file in place of built-in ones of the same name. NULL: `why` names file, line and peer. */
+struct peers *peers_load(const struct peers_options *options, char *why, size_t why_bytes);
+void peers_free(struct peers *peers);
+size_t peers_count(const struct peers *peers);
+const struct peer *peers_at(const struct peers *peers, size_t index);
+const struct peer *peers_find(const struct peers *peers, const char *name);
+
+struct tunnel_options {
+    const char *cipher; /* SSH's name */
+    const char *rekey;  /* RekeyLimit's value, or NULL: never */
+    struct sockaddr_in target;
+    struct in_addr server_address; /* where the server listens and the client connects (default: loopback) */
+    uint16_t
+        server_port_seen; /* 0: the client connects to the server itself; else to this port there (a link's proxy) */
+    struct place client_place, server_place;
+};
+
+/* A peer that runs: its forward is up. */
+struct tunnel {
+    const struct peer *peer;
+    struct process client, server;
+    struct sockaddr_in address; /* where to send the load */
+    uint16_t server_port;
+    bool is_reached_directly; /* no process of its own */
+};
+
+/* Starts both and waits until the forward listens (and, through SSH, works: the caller's load finds out). False: `why`
+ * has the end of their output. */
+bool tunnel_start(struct world *world, const struct peers *peers, const struct peer *peer,
+                  const struct tunnel_options *options, struct tunnel *tunnel, char *why, size_t why_bytes);
+void tunnel_stop(struct world *world, struct tunnel *tunnel);
+/* The program's own word on what it is ("OpenSSH_9.2p1 …"), a line per "version"; and what an SSH tunnel negotiated
+ * (cipher, key exchange, host key), from a short verbose run. Free both; NULL when there is none. */
+char *peer_versions(const struct peers *peers, const struct peer *peer);
+char *peer_negotiated(struct world *world, const struct peers *peers, const struct peer *peer,
+                      const struct tunnel_options *options);
+
+#endif

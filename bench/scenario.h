@@ -1,0 +1,64 @@
+/* A scenario: what is done to a peer in one round, and what comes out. Each is one line in a table (scenario_table)
+ * whose `run` does one round for one peer. The runner starts the tunnels, interleaves the peers, counts the time left
+ * and writes the results. */
+#ifndef BENCH_SCENARIO_H
+#define BENCH_SCENARIO_H
+
+#include "bench/link.h"
+#include "bench/load.h"
+#include "bench/peers.h"
+#include "bench/results.h"
+
+/* How big a run is. */
+enum scenario_size { SIZE_SMOKE /* CI: every scenario, a blink each */, SIZE_QUICK, SIZE_STANDARD, SIZE_COUNT };
+
+/* The parameters of one line. Those that a scenario does not use are zero. */
+struct round;
+
+struct scenario {
+    const char *name, *title, *group; /* "bulk/down/8", "bulk down, 8 flows", "bulk" */
+    bool (*run)(const struct scenario *scenario, struct round *round);
+    uint32_t flows, message_bytes, idle_flows, at_once;
+    double rate;                                      /* messages per second */
+    int direction;                                    /* 'd', 'u', 'b' */
+    struct link_shape shape;                          /* rtt_ms > 0 or rate > 0: over a link of its own */
+    const char *rekey;                                /* RekeyLimit for the tunnel */
+    double seconds[SIZE_COUNT];                       /* measured time of a round; 0: not in a run of this size */
+    unsigned rounds[SIZE_COUNT];                      /* 0: the run's own number */
+    bool needs_ssh, needs_client, needs_fresh_tunnel; /* fresh: stopped and started for every round */
+    const char *const *peers;                         /* only these, NULL-terminated; NULL: all of the run */
+};
+
+/* One round of one peer. */
+struct round {
+    struct world *world;
+    const struct peers *peers;
+    struct tunnel *tunnel;
+    const struct tunnel_options *tunnel_options;
+    struct target *target;
+    struct link *link; /* NULL: none */
+    struct place load_place;
+    const char *cipher;
+    enum scenario_size size;
+    double seconds, warmup_s;
+    unsigned number; /* 0: a warm-up whose values are thrown away */
+    struct results_scenario *results;
+    uint64_t key; /* fresh for each round */
+};
+
+extern const struct scenario scenario_table[];
+extern const size_t scenario_table_count;
+
+/* For `run`: a value of this round (nothing is kept of a warm-up round). */
+void round_value(struct round *round, const char *metric, const char *unit, enum results_better better,
+                 bool is_headline, double value);
+void round_latency(struct round *round, const struct histogram *histogram);
+/* A failure: named with peer and round; the run goes on with the next peer, and the whole ends with status 1. Returns
+ * false. */
+bool round_fail(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Runs the job with the tunnel's processes and the load under watch: records CPU seconds (user, system) of client,
+ * server and load and peak RSS of each ("client-cpu", "s/GB" or "s/1000 operations"), warns when the load was the
+ * bottleneck. False: failed and said so. */
+bool round_load(struct round *round, const struct load_job *job, struct load_result *result);
+
+#endif
