@@ -26,7 +26,11 @@ struct scenario {
     double seconds[SIZE_COUNT];                       /* measured time of a round; 0: not in a run of this size */
     unsigned rounds[SIZE_COUNT];                      /* 0: the run's own number */
     bool needs_ssh, needs_client, needs_fresh_tunnel; /* fresh: stopped and started for every round */
-    const char *const *peers;                         /* only these, NULL-terminated; NULL: all of the run */
+    bool relays_only;                                 /* peers without a client: plain relays and none at all */
+    const char *const *peers;       /* those that take part unless the user names others, NULL-terminated */
+    const char *const *smoke_peers; /* the same for a smoke; NULL: as `peers` */
+    double warmup_s;                /* 0: the run's own */
+    double overhead_s;              /* what a round takes beside warm-up and measurement: idle flows, settling */
 };
 
 /* One round of one peer. */
@@ -40,8 +44,8 @@ struct round {
     struct place load_place;
     const char *cipher;
     enum scenario_size size;
-    double seconds, warmup_s;
-    unsigned number; /* 0: a warm-up whose values are thrown away */
+    double seconds, warmup_s; /* a warm-up round (number 0) takes a smoke's seconds */
+    unsigned number;          /* 0: a warm-up whose values are thrown away */
     struct results_scenario *results;
     uint64_t key; /* fresh for each round */
 };
@@ -49,10 +53,22 @@ struct round {
 extern const struct scenario scenario_table[];
 extern const size_t scenario_table_count;
 
+/* Whether a peer takes part: what the scenario needs of it is there, and it stands in the scenario's list or was named
+ * by the user. Whether it is installed is not looked at. */
+bool scenario_suits(const struct scenario *scenario, enum scenario_size size, const struct peer *peer, bool is_named);
+/* False when this process may not hold the descriptors that it takes: `why`. Such a scenario is left out with a
+ * warning; it is no failure. */
+bool scenario_possible(const struct scenario *scenario, enum scenario_size size, char *why, size_t why_bytes);
+/* Roughly how long a scenario takes with so many peers, warm-up round and starts included; 0: not in this size.
+ * `rounds` is the run's own number. */
+double scenario_estimate_s(const struct scenario *scenario, enum scenario_size size, unsigned peers, unsigned rounds);
+
 /* For `run`: a value of this round (nothing is kept of a warm-up round). */
 void round_value(struct round *round, const char *metric, const char *unit, enum results_better better,
                  bool is_headline, double value);
 void round_latency(struct round *round, const struct histogram *histogram);
+/* Something that does not make the values wrong but is to be known when they are read; once for all rounds. */
+void round_warn(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A failure: named with peer and round; the run goes on with the next peer, and the whole ends with status 1. Returns
  * false. */
 bool round_fail(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
