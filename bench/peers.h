@@ -47,6 +47,7 @@ struct tunnel_options {
     const char *rekey;  /* RekeyLimit's value, or NULL: never */
     struct sockaddr_in target;
     struct in_addr server_address; /* where the server listens and the client connects (default: loopback) */
+    uint16_t server_port;          /* where the server listens; 0: a free port */
     uint16_t
         server_port_seen; /* 0: the client connects to the server itself; else to this port there (a link's proxy) */
     struct place client_place, server_place;

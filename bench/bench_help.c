@@ -1,0 +1,33 @@
+#include "bench/bench_options.h"
+
+void bench_options_help(FILE *out) {
+    fputs("usage: leat-bench [run] [OPTION…] [SCENARIO…]     measure; SCENARIO: a name or a pattern, 'bulk/*'\n"
+          "       leat-bench compare OLD NEW [--tolerance PCT]   what changed beyond noise; status 1: a regression\n"
+          "       leat-bench report RESULTS [--html FILE] [--csv FILE] [--percentiles DIR] [--markdown]\n"
+          "       leat-bench list                             scenarios and peers, and what is missing\n"
+          "       leat-bench target [--target-port PORT]      the far end, by hand: until standard input ends\n"
+          "       leat-bench load down|up HOST:PORT BYTES     the near end, by hand: 500M, 2G\n"
+          "\n"
+          "  --quick, --standard, --smoke   how much: minutes, the whole set, or a blink of everything\n"
+          "  --rounds N                     of every scenario (default: 5)\n"
+          "  --seconds S                    measured in every round\n"
+          "  --peers A,B,C                  who is measured ('ssh-sshd' for ssh→sshd; default: the usual ones)\n"
+          "  --base PEER                    whom they are compared with (default: ssh→sshd)\n"
+          "  --peers-file FILE              peers of your own\n"
+          "  --program NAME=PATH            this program for {NAME} of the peers, and again\n"
+          "  --tunnel NAME=HOST:PORT        a tunnel that listens already, and again\n"
+          "  --target-port PORT             the target that it leads to listens here\n"
+          "  --cipher C                     " BENCH_DEFAULT_CIPHER "\n"
+          "  --rtt MS --rate MBIT --loss PCT   every scenario over such a link\n"
+          "  --no-namespaces                links are delaying proxies, which is weaker\n"
+          "  --pin client=CPUS,server=CPUS,load=CPUS\n"
+          "  --seed N                       of content and losses\n"
+          "  --json FILE --csv FILE --html FILE --percentiles DIR   the results, beside the table\n"
+          "  --markdown                     the table in Markdown\n"
+          "  --keep                         keep the folder with configurations and logs\n"
+          "  --quiet                        no progress, no table\n"
+          "  -V, --version  -h, --help\n"
+          "\n"
+          "Exit status: 0 fine, 1 failures or a regression, 2 wrong usage, 130 or 143 interrupted.\n",
+          out);
+}
