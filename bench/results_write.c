@@ -89,6 +89,14 @@ static json_t *scenario_json(const struct results_scenario *scenario) {
     return object;
 }
 
+/* What could not be described must not cost what was measured. Takes `otherwise` over. */
+static json_t *given_or(json_t *given, json_t *otherwise) {
+    if (!given)
+        return must_have(otherwise);
+    json_decref(otherwise);
+    return json_incref(given);
+}
+
 static void print_json(FILE *out, const char *before, json_t *value, const char *after) {
     fputs(before, out);
     json_dumpf(value, out, JSON_COMPACT | JSON_ENCODE_ANY); /* a failed write stays known to the stream */
@@ -102,9 +110,9 @@ bool results_write(const struct results *results, const char *path, char *why, s
         return false;
     FILE *out = output.file;
     fputs("{\"format\":\"" RESULTS_FORMAT "\",\n", out);
-    print_json(out, "\"machine\":", json_incref(results->machine), ",\n");
-    print_json(out, "\"settings\":", json_incref(results->settings), ",\n");
-    print_json(out, "\"peers\":", json_incref(results->peers), ",\n");
+    print_json(out, "\"machine\":", given_or(results->machine, json_object()), ",\n");
+    print_json(out, "\"settings\":", given_or(results->settings, json_object()), ",\n");
+    print_json(out, "\"peers\":", given_or(results->peers, json_array()), ",\n");
     print_json(out, "\"base_peer\":", results->base_peer ? must_have(json_string(results->base_peer)) : json_null(),
                ",\n");
     print_json(out, "\"warnings\":", strings_json(results->warnings, results->warning_count), ",\n\"scenarios\":[");
