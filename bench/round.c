@@ -102,17 +102,13 @@ static bool fail_load(struct round *round, const char *why) {
     return round_fail(round, "%s", why);
 }
 
-double round_warmup_s(const struct scenario *scenario, const struct round *round) {
-    return fmax(scenario->warmup_s, round->warmup_s);
-}
-
 struct load_job round_job(const struct scenario *scenario, const struct round *round, enum load_kind kind) {
     return (struct load_job){.kind = kind,
                              .address = round->tunnel->address,
                              .flows = scenario->flows > 0 ? scenario->flows : 1,
                              .message_bytes = scenario->message_bytes,
                              .rate = scenario->rate,
-                             .warmup_s = round_warmup_s(scenario, round),
+                             .warmup_s = round->warmup_s,
                              .measure_s = round->seconds,
                              .key = round->key};
 }

@@ -10,8 +10,6 @@
 
 /* A job through the tunnel, with the round's key and times. */
 struct load_job round_job(const struct scenario *scenario, const struct round *round, enum load_kind kind);
-/* The round's warm-up, or the scenario's own where that is longer. */
-double round_warmup_s(const struct scenario *scenario, const struct round *round);
 /* Monotonic; sleeps end early when the harness is interrupted. */
 double round_now_s(void);
 void round_sleep(double seconds);

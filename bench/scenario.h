@@ -29,7 +29,6 @@ struct scenario {
     bool relays_only;                                 /* peers without a client: plain relays and none at all */
     const char *const *peers;       /* those that take part unless the user names others, NULL-terminated */
     const char *const *smoke_peers; /* the same for a smoke; NULL: as `peers` */
-    double warmup_s;                /* 0: the run's own */
     double overhead_s;              /* what a round takes beside warm-up and measurement: idle flows, settling */
 };
 
@@ -53,6 +52,10 @@ struct round {
 extern const struct scenario scenario_table[];
 extern const size_t scenario_table_count;
 
+/* What a load runs for before it measures. Connections begin slowly: over a link that is several round trips. */
+double scenario_warmup_s(const struct scenario *scenario, enum scenario_size size);
+/* The idle flows it holds: in a smoke not all of them. */
+uint32_t scenario_idle_flows(const struct scenario *scenario, enum scenario_size size);
 /* Whether a peer takes part: what the scenario needs of it is there, and it stands in the scenario's list or was named
  * by the user. Whether it is installed is not looked at. */
 bool scenario_suits(const struct scenario *scenario, enum scenario_size size, const struct peer *peer, bool is_named);

@@ -31,7 +31,7 @@ bool memory_flow_run(const struct scenario *scenario, struct round *round) {
     struct load_job hold = round_job(scenario, round, LOAD_HOLD);
     struct load_result held;
     struct memory before, after;
-    hold.flows = scenario->idle_flows;
+    hold.flows = scenario_idle_flows(scenario, round->size);
     hold.measure_s = 0;
     hold.patience_ms = ROUND_IDLE_PATIENCE_MS;
     if (!memory_look(round, &before))
@@ -42,6 +42,6 @@ bool memory_flow_run(const struct scenario *scenario, struct round *round) {
     bool measured = memory_look(round, &after);
     if (!round_finish(round, load, !measured, &held) || !measured)
         return false;
-    memory_values(round, &before, &after, scenario->idle_flows);
+    memory_values(round, &before, &after, hold.flows);
     return true;
 }

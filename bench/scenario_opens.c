@@ -35,10 +35,12 @@ static bool opens_and_bulk(const struct scenario *scenario, struct round *round)
 bool idle_run(const struct scenario *scenario, struct round *round) {
     struct load_job hold = round_job(scenario, round, LOAD_HOLD);
     struct load_result held;
-    hold.flows = scenario->idle_flows;
+    hold.flows = scenario_idle_flows(scenario, round->size);
     hold.measure_s = 0;
     hold.patience_ms = ROUND_IDLE_PATIENCE_MS;
     hold.key++;
+    if (hold.flows < scenario->idle_flows)
+        round_warn(round, "a smoke: only %u idle flows", hold.flows);
     double began_s = round_now_s();
     struct load *load = round_begin(round, &hold);
     if (load == NULL)
@@ -47,9 +49,8 @@ bool idle_run(const struct scenario *scenario, struct round *round) {
     bool measured = opens_and_bulk(scenario, round);
     if (!round_finish(round, load, !measured, &held) || !measured)
         return false;
-    if (held.operations < scenario->idle_flows)
-        return round_fail(round, "only %lu of %u idle flows were held", (unsigned long)held.operations,
-                          scenario->idle_flows);
-    round_value(round, "opens-of-idle", "1/s", RESULTS_INFORMATION, false, scenario->idle_flows / took_s);
+    if (held.operations < hold.flows)
+        return round_fail(round, "only %lu of %u idle flows were held", (unsigned long)held.operations, hold.flows);
+    round_value(round, "opens-of-idle", "1/s", RESULTS_INFORMATION, false, hold.flows / took_s);
     return true;
 }

@@ -9,6 +9,11 @@
 #include <string.h>
 
 #define SESSIONS_READY_S 60.0
+#define SMOKE_CLIENTS 4u
+
+static uint32_t clients_of(const struct round *round, uint32_t clients) {
+    return round->size == SIZE_SMOKE && clients > SMOKE_CLIENTS ? SMOKE_CLIENTS : clients;
+}
 
 /* `key_path` must live as long as the job. */
 static bool ssh_job(struct round *round, struct ssh_load_job *job, char *key_path, size_t key_path_bytes) {
@@ -42,13 +47,13 @@ bool jumps_run(const struct scenario *scenario, struct round *round) {
     char key_path[300];
     if (!ssh_job(round, &job, key_path, sizeof key_path))
         return false;
-    job.clients = scenario->at_once;
-    job.jumps = scenario->at_once;
+    job.clients = clients_of(round, scenario->at_once);
+    job.jumps = job.clients;
     if (!ssh_run(round, &job, &result))
         return false;
     double per_second = (double)result.operations / result.measured_s;
-    job.jumps = scenario->at_once + (uint32_t)fmax(scenario->at_once, per_second * round->seconds);
-    job.warmup_jumps = scenario->at_once;
+    job.jumps = job.clients + (uint32_t)fmax(job.clients, per_second * round->seconds);
+    job.warmup_jumps = job.clients;
     if (!round_account_open(round, &account) || !ssh_run(round, &job, &result))
         return false;
     struct round_work work = {"s/1000 operations", job.jumps / 1e3, (double)result.operations / 1e3};
@@ -69,11 +74,11 @@ static void connection_values(struct round *round, const struct usage *before, c
                 ((double)after->descriptors - (double)before->descriptors) / n);
 }
 
-static bool measure_held(const struct scenario *scenario, struct round *round, const struct usage *before) {
+static bool measure_held(struct round *round, const struct usage *before, uint32_t connections) {
     struct usage after;
     if (!settle_usage(round, round->tunnel->server.pid, &after))
         return round_fail(round, "the server has ended");
-    connection_values(round, before, &after, scenario->flows);
+    connection_values(round, before, &after, connections);
     return true;
 }
 
@@ -84,14 +89,14 @@ bool memory_connection_run(const struct scenario *scenario, struct round *round)
     char key_path[300];
     if (!ssh_job(round, &job, key_path, sizeof key_path))
         return false;
-    job.clients = scenario->flows;
+    job.clients = clients_of(round, scenario->flows);
     if (!settle_usage(round, round->tunnel->server.pid, &before))
         return round_fail(round, "the server has ended");
     struct load *load = ssh_load_start(&job, &round->load_place);
     if (load == NULL)
         return round_fail(round, "load: %s", strerror(errno));
     bool ready = load_ready(load, SESSIONS_READY_S);
-    bool measured = ready && measure_held(scenario, round, &before);
+    bool measured = ready && measure_held(round, &before, job.clients);
     bool finished = round_finish(round, load, ready && !measured, &result);
     if (finished && !ready)
         return round_fail(round, "the connections were not there in time");

@@ -1,0 +1,262 @@
+/* The table of scenarios. Names are stable: results are compared by them.
+ *
+ * Times are chosen so that the standard set with five rounds stays below 20 minutes, a quick one below three, and a
+ * smoke below one; tests/unit/test_bench_scenarios.c adds them up. */
+#include "bench/scenario_runs.h"
+
+#define SECONDS(smoke, quick, standard)                                                                                \
+    .seconds = {[SIZE_SMOKE] = (smoke), [SIZE_QUICK] = (quick), [SIZE_STANDARD] = (standard)},                         \
+    .rounds = {[SIZE_SMOKE] = 1, [SIZE_QUICK] = QUICK_ROUNDS}
+#define QUICK_ROUNDS 3
+
+#define LINK_MBIT 1000.0
+#define PEERS(...)                                                                                                     \
+    (const char *const[]) {                                                                                            \
+        __VA_ARGS__, NULL                                                                                              \
+    }
+
+/* ssh first: ratios are to it. */
+#define TUNNELS "ssh→sshd", "leat→leatd", "leat→leatd,epoll"
+#define MIXED "ssh→leatd", "leat→sshd"
+/* In a smoke: each side of ours once, and the others only where their own code of the harness is run. */
+#define SMOKE_ONE PEERS("leat→leatd")
+#define SMOKE_TWO PEERS("leat→leatd", "ssh→sshd")
+#define SMOKE_ALL PEERS("leat→leatd", "ssh→sshd", "direct")
+
+#define BULK_MAIN(way, letter, count, word)                                                                            \
+    {                                                                                                                  \
+        .name = "bulk/" way "/" #count, .title = "bulk " way ", " #count " " word, .group = "bulk", .run = bulk_run,   \
+        .direction = (letter), .flows = (count), SECONDS(0.08, 0.5, 1.0),                                              \
+        .peers = PEERS(TUNNELS, MIXED, "ceiling", "direct"), .smoke_peers = SMOKE_ALL                                  \
+    }
+#define BULK_MORE(way, letter, count, word)                                                                            \
+    {                                                                                                                  \
+        .name = "bulk/" way "/" #count, .title = "bulk " way ", " #count " " word, .group = "bulk", .run = bulk_run,   \
+        .direction = (letter), .flows = (count), SECONDS(0.08, 0, 0.7), .peers = PEERS(TUNNELS),                       \
+        .smoke_peers = SMOKE_ONE                                                                                       \
+    }
+#define MESSAGES(bytes, size)                                                                                          \
+    {                                                                                                                  \
+        .name = "messages/" #bytes, .title = "messages of " size ", one at a time", .group = "messages",               \
+        .run = messages_run, .flows = 1, .message_bytes = (bytes), SECONDS(0.08, 0, 0.5),                              \
+        .peers = PEERS(TUNNELS, "direct"), .smoke_peers = SMOKE_ONE                                                    \
+    }
+/* ssh and sshd hold at most 10000 channels, so the largest number is not for them. */
+#define IDLE(count, tunnels)                                                                                           \
+    {                                                                                                                  \
+        .name = "opens/idle-" #count, .title = "opens and bulk with " #count " idle flows held", .group = "opens",     \
+        .run = idle_run, .at_once = 32, .idle_flows = (count), .flows = 1, SECONDS(0.16, 0, 1.0),                      \
+        .overhead_s = 0.5 + (count) / 4000.0, .peers = tunnels, .smoke_peers = SMOKE_ONE                               \
+    }
+#define RTT(ms, way, letter, smoke, quick, standard)                                                                   \
+    {                                                                                                                  \
+        .name = "rtt/" #ms "ms/" way, .title = "bulk " way " over " #ms " ms", .group = "rtt", .run = rtt_run,         \
+        .direction = (letter), .flows = 1, .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT},                          \
+        SECONDS(smoke, quick, standard), .peers = PEERS("ssh→sshd", "leat→leatd", "direct"), .smoke_peers = SMOKE_ONE  \
+    }
+#define RTT_LOSS(ms, way, letter, smoke, standard)                                                                     \
+    {                                                                                                                  \
+        .name = "rtt/" #ms "ms/loss0.1/" way, .title = "bulk " way " over " #ms " ms with 0.1 % loss", .group = "rtt", \
+        .run = rtt_run, .direction = (letter), .flows = 1,                                                             \
+        .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT, .loss = 0.001}, SECONDS(smoke, 0, standard),                 \
+        .peers = PEERS("ssh→sshd", "leat→leatd"), .smoke_peers = SMOKE_ONE                                             \
+    }
+#define RELAY(way, letter, count, word)                                                                                \
+    {                                                                                                                  \
+        .name = "relay/" way "/" #count, .title = "plain relay " way ", " #count " " word, .group = "relay",           \
+        .run = bulk_run, .direction = (letter), .flows = (count), .relays_only = true, SECONDS(0.08, 0, 0.7),          \
+        .peers = PEERS("haproxy", "relay", "relay,epoll", "socat"), .smoke_peers = PEERS("relay")                      \
+    }
+
+const struct scenario scenario_table[] = {
+    BULK_MAIN("down", 'd', 1, "flow"),
+    BULK_MAIN("up", 'u', 1, "flow"),
+    BULK_MORE("both", 'b', 1, "flow each way"),
+    BULK_MAIN("down", 'd', 8, "flows"),
+    BULK_MAIN("up", 'u', 8, "flows"),
+    BULK_MORE("both", 'b', 8, "flows each way"),
+    BULK_MORE("down", 'd', 64, "flows"),
+    BULK_MORE("up", 'u', 64, "flows"),
+    BULK_MORE("both", 'b', 64, "flows each way"),
+
+    MESSAGES(64, "64 B"),
+    MESSAGES(1024, "1 KiB"),
+    MESSAGES(16384, "16 KiB"),
+    MESSAGES(65536, "64 KiB"),
+
+    {.name = "latency/rate",
+     .title = "64-byte messages at 1000 a second",
+     .group = "latency",
+     .run = latency_rate_run,
+     .flows = 4,
+     .message_bytes = 64,
+     .rate = 1000,
+     SECONDS(0.1, 0, 1.0),
+     .peers = PEERS(TUNNELS, "direct"),
+     .smoke_peers = SMOKE_TWO},
+    {.name = "latency/loaded",
+     .title = "64-byte messages while two flows of bulk saturate",
+     .group = "latency",
+     .run = latency_loaded_run,
+     .direction = 'd',
+     .flows = 2,
+     .message_bytes = 64,
+     .rate = 500,
+     SECONDS(0.1, 0.8, 1.5),
+     .overhead_s = 0.2,
+     .peers = PEERS(TUNNELS, "direct"),
+     .smoke_peers = SMOKE_TWO},
+    {.name = "latency/loaded/up",
+     .title = "64-byte messages while two uploads saturate",
+     .group = "latency",
+     .run = latency_loaded_run,
+     .direction = 'u',
+     .flows = 2,
+     .message_bytes = 64,
+     .rate = 500,
+     SECONDS(0.1, 0, 1.0),
+     .overhead_s = 0.2,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_ONE},
+
+    {.name = "opens/1",
+     .title = "connections opened, one at a time",
+     .group = "opens",
+     .run = opens_run,
+     .at_once = 1,
+     SECONDS(0.08, 0, 0.7),
+     .peers = PEERS(TUNNELS, "direct"),
+     .smoke_peers = SMOKE_ONE},
+    {.name = "opens/32",
+     .title = "connections opened, 32 at once",
+     .group = "opens",
+     .run = opens_run,
+     .at_once = 32,
+     SECONDS(0.08, 0.5, 1.0),
+     .peers = PEERS(TUNNELS, "direct"),
+     .smoke_peers = SMOKE_ALL},
+    IDLE(1000, PEERS(TUNNELS)),
+    IDLE(4000, PEERS(TUNNELS)),
+    IDLE(10000, PEERS("leat→leatd", "leat→leatd,epoll")),
+
+    {.name = "ssh/jumps",
+     .title = "whole SSH connections, 16 at once",
+     .group = "ssh",
+     .run = jumps_run,
+     .at_once = 16,
+     .needs_ssh = true,
+     SECONDS(0.1, 0.7, 1.5),
+     .overhead_s = 0.8,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_TWO},
+
+    {.name = "memory/connection",
+     .title = "the server's memory for an idle SSH connection",
+     .group = "memory",
+     .run = memory_connection_run,
+     .flows = 32,
+     .needs_ssh = true,
+     .needs_fresh_tunnel = true,
+     SECONDS(0.1, 0.5, 0.5),
+     .overhead_s = 3.5,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_TWO},
+    {.name = "memory/flow",
+     .title = "memory for an idle flow",
+     .group = "memory",
+     .run = memory_flow_run,
+     .idle_flows = 1000,
+     .needs_client = true,
+     .needs_fresh_tunnel = true,
+     SECONDS(0.1, 0, 0.5),
+     .overhead_s = 3.5,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_ONE},
+
+    {.name = "fairness/64",
+     .title = "shares of 64 flows",
+     .group = "fairness",
+     .run = fairness_run,
+     .flows = 64,
+     SECONDS(0.1, 0, 1.0),
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_ONE},
+    {.name = "fairness/stalled",
+     .title = "bulk beside readers that have stopped",
+     .group = "fairness",
+     .run = stalled_run,
+     .flows = 4,
+     SECONDS(0.16, 0, 1.4),
+     .overhead_s = 0.7,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_ONE},
+
+    {.name = "rekey/bulk",
+     .title = "bulk with new keys every 16 MiB",
+     .group = "rekey",
+     .run = rekey_bulk_run,
+     .flows = 1,
+     .needs_ssh = true,
+     .rekey = "16M",
+     SECONDS(0.1, 0, 1.0),
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_TWO},
+    {.name = "rekey/latency",
+     .title = "64-byte messages at 1000 a second with new keys every 32 KiB",
+     .group = "rekey",
+     .run = rekey_latency_run,
+     .flows = 1,
+     .message_bytes = 64,
+     .rate = 1000,
+     .needs_ssh = true,
+     .rekey = "32K",
+     SECONDS(0.1, 0, 1.0),
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_ONE},
+
+    {.name = "recovery/killed",
+     .title = "the client is killed and started again at once",
+     .group = "recovery",
+     .run = recovery_killed_run,
+     .flows = 1,
+     .needs_client = true,
+     .needs_fresh_tunnel = true,
+     SECONDS(0.5, 0, 0.5),
+     .overhead_s = 1.2,
+     .peers = PEERS(TUNNELS),
+     .smoke_peers = SMOKE_TWO},
+    {.name = "recovery/cut",
+     .title = "the link is cut for a second: from its mending on",
+     .group = "recovery",
+     .run = recovery_cut_run,
+     .flows = 1,
+     .needs_fresh_tunnel = true,
+     .shape = {.rtt_ms = 20, .rate_mbit = LINK_MBIT},
+     SECONDS(0.5, 0, 2.0),
+     .overhead_s = 3.2,
+     .peers = PEERS("ssh→sshd", "leat→leatd"),
+     .smoke_peers = SMOKE_ONE},
+
+    RTT(0, "down", 'd', 0.08, 0, 0.6),
+    RTT(0, "up", 'u', 0.08, 0, 0.6),
+    RTT(20, "down", 'd', 0.08, 0.5, 0.8),
+    RTT(20, "up", 'u', 0.08, 0, 0.8),
+    RTT(100, "down", 'd', 0.15, 0, 1.0),
+    RTT(100, "up", 'u', 0.15, 0, 1.0),
+    RTT(200, "down", 'd', 0.25, 0, 1.2),
+    RTT(200, "up", 'u', 0.25, 0, 1.2),
+    RTT_LOSS(0, "down", 'd', 0.08, 0.6),
+    RTT_LOSS(0, "up", 'u', 0.08, 0.6),
+    RTT_LOSS(20, "down", 'd', 0.08, 0.8),
+    RTT_LOSS(20, "up", 'u', 0.08, 0.8),
+    RTT_LOSS(100, "down", 'd', 0.15, 1.0),
+    RTT_LOSS(100, "up", 'u', 0.15, 1.0),
+    RTT_LOSS(200, "down", 'd', 0.25, 1.2),
+    RTT_LOSS(200, "up", 'u', 0.25, 1.2),
+
+    RELAY("down", 'd', 1, "flow"),
+    RELAY("up", 'u', 1, "flow"),
+    RELAY("down", 'd', 8, "flows"),
+};
+
+const size_t scenario_table_count = sizeof scenario_table / sizeof *scenario_table;
