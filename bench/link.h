@@ -14,16 +14,16 @@
 
 struct link_shape {
     double rtt_ms;          /* half of it each way */
-    double rate_mbit;       /* each way; 0: unlimited */
+    double rate_mbit;       /* each way, of IP packets; 0: unlimited, else at least 0.001 */
     double loss;            /* 0–1 of the packets, each way, seeded */
     uint32_t queue_packets; /* waiting for the rate, beyond which packets are dropped; 0: the rate times the round-trip
-                               time, at least 256 */
+                               time, at least 256. The proxy drops nothing: it stops reading */
     uint64_t seed;
 };
 
 struct link {
-    pid_t pid;   /* the carrier */
-    int control; /* closed, it ends, and namespaces with it */
+    pid_t pid;   /* the carrier; 0: none */
+    int control; /* closed, it ends, and namespaces with it; it ends with the thread that made it, too */
     bool is_proxy;
     struct place near, far; /* where clients and servers run; namespace descriptors owned by the link */
     struct in_addr near_address, far_address;
@@ -32,15 +32,22 @@ struct link {
 };
 
 struct link_counters {
-    _Atomic uint64_t packets, bytes, lost, queue_drops, late; /* late: sent more than a millisecond after their time */
+    _Atomic uint64_t packets, bytes; /* delivered */
+    _Atomic uint64_t lost;           /* drawn, or sent while the link was cut */
+    _Atomic uint64_t queue_drops;    /* no room in the queue, in the carrier or in the receiving kernel */
+    _Atomic uint64_t late;           /* delivered more than a millisecond after their time */
 };
 
-/* Makes the link. `allow_namespaces` false: the proxy at once. False: `why`. */
+/* Makes the link. `allow_namespaces` false: the proxy at once. False: `why`. True with a proxy though namespaces were
+ * allowed: `why` says what they wanted for. */
 bool link_start(struct link *link, const struct link_shape *shape, bool allow_namespaces, char *why, size_t why_bytes);
-/* Proxy only: a port of loopback through which 127.0.0.1:`port` is reached over the distance; 0 with errno. */
+/* Proxy only: a port of loopback through which 127.0.0.1:`port` is reached over the distance, for as long as the link
+ * is; 0 with errno. */
 uint16_t link_proxy_port(struct link *link, uint16_t port);
-/* Cuts the link (nothing passes; with the proxy: connections end by a reset) and mends it. */
+/* Cuts the link (nothing passes, and what was under way is gone; with the proxy: connections end by a reset, new ones
+ * too) and mends it. Done when it returns. */
 void link_cut(struct link *link, bool cut);
+/* Ends the link if there is one. */
 void link_stop(struct link *link);
 
 #endif

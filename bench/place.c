@@ -4,8 +4,12 @@
 #include <unistd.h>
 
 bool place_enter(const struct place *place) {
-    if (place->netns_fd >= 0 && setns(place->netns_fd, CLONE_NEWNET) != 0)
-        return false;
+    if (place->netns_fd >= 0) {
+        if (place->userns_fd >= 0 && setns(place->userns_fd, CLONE_NEWUSER) != 0)
+            return false;
+        if (setns(place->netns_fd, CLONE_NEWNET) != 0)
+            return false;
+    }
     return !place->pinned || sched_setaffinity(0, sizeof(place->cpus), &place->cpus) == 0;
 }
 
