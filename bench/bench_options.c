@@ -1,11 +1,9 @@
 #include "bench/bench_options.h"
 #include <errno.h>
 #include <getopt.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define DEFAULT_TOLERANCE 0.05
 
@@ -120,41 +118,6 @@ static bool read_whole(const struct reading *reading, const char *text, uint64_t
     return true;
 }
 
-bool bench_options_bytes(const char *text, uint64_t *bytes) {
-    static const struct {
-        const char *unit;
-        uint64_t factor;
-    } units[] = {{"", 1}, {"k", 1000}, {"M", 1000000}, {"G", 1000000000}, {"T", 1000000000000}};
-    char *end;
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || errno != 0 || value == 0)
-        return false;
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-        if (strcmp(end, units[i].unit) == 0)
-            return !__builtin_mul_overflow(value, units[i].factor, bytes);
-    return false;
-}
-
-bool bench_options_address(const char *text, struct sockaddr_in *address) {
-    const char *colon = strrchr(text, ':');
-    char host[256], *end;
-    if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof(host) || colon[1] < '0' || colon[1] > '9')
-        return false;
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    if (*end != '\0' || port == 0 || port > UINT16_MAX)
-        return false;
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = '\0';
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
-    if (getaddrinfo(host, NULL, &hints, &found) != 0)
-        return false;
-    memcpy(address, found->ai_addr, sizeof(*address));
-    address->sin_port = htons((uint16_t)port);
-    freeaddrinfo(found);
-    return true;
-}
-
 static bool read_peers(const struct reading *reading, const char *text) {
     struct bench_options *options = reading->options;
     char *rest = NULL;
@@ -263,15 +226,23 @@ static bool read_measure(const struct reading *reading, enum option_id id, const
     return true;
 }
 
+/* It goes into configurations and results as it is. */
+static bool read_cipher(const struct reading *reading, const char *text) {
+    for (const char *at = text; *at != '\0'; at++)
+        if (*at <= ' ' || *at > '~')
+            return wrong(reading->err, "--%s: '%s' is not a name", reading->name, text);
+    reading->options->cipher = text;
+    return true;
+}
+
 /* Options without a value, and those whose value is taken as it is. */
 static void take_plain(struct bench_options *options, enum option_id id, const char *text) {
     const struct {
         enum option_id id;
         const char **to;
-    } texts[] = {{OPT_BASE, &options->base},    {OPT_PEERS_FILE, &options->peers_file},
-                 {OPT_JSON, &options->json},    {OPT_CSV, &options->csv},
-                 {OPT_HTML, &options->html},    {OPT_PERCENTILES, &options->percentiles},
-                 {OPT_CIPHER, &options->cipher}};
+    } texts[] = {{OPT_BASE, &options->base}, {OPT_PEERS_FILE, &options->peers_file},
+                 {OPT_JSON, &options->json}, {OPT_CSV, &options->csv},
+                 {OPT_HTML, &options->html}, {OPT_PERCENTILES, &options->percentiles}};
     const struct {
         enum option_id id;
         bool *to;
@@ -304,6 +275,8 @@ static bool take(struct bench_options *options, enum option_id id, const char *t
         return read_tunnel(&reading, text);
     case OPT_PIN:
         return read_pins(&reading, text);
+    case OPT_CIPHER:
+        return read_cipher(&reading, text);
     case OPT_RTT:
     case OPT_RATE:
     case OPT_LOSS:

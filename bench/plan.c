@@ -75,12 +75,27 @@ static bool has_peer(const struct peer *const *peers, unsigned count, const stru
     return false;
 }
 
+/* The peer of the next words; names may have a comma themselves ("leat→leatd,epoll"), so two words may be one. Moves
+ * *at. */
+static const struct peer *next_named(const struct bench_options *options, const struct peers *peers, unsigned *at) {
+    const char *word = options->peers[(*at)++];
+    if (*at < options->peer_count) {
+        char both[256];
+        snprintf(both, sizeof(both), "%s,%s", word, options->peers[*at]);
+        const struct peer *peer = find_peer(peers, both);
+        *at += peer != NULL;
+        if (peer != NULL)
+            return peer;
+    }
+    return find_peer(peers, word);
+}
+
 static bool add_named_peers(struct plan *plan, const struct bench_options *options, const struct peers *peers,
                             char *why, size_t why_bytes) {
-    for (unsigned i = 0; i < options->peer_count; i++) {
-        const struct peer *peer = find_peer(peers, options->peers[i]);
+    for (unsigned at = 0, next = 0; at < options->peer_count; at = next) {
+        const struct peer *peer = next_named(options, peers, &next);
         if (peer == NULL)
-            return refuse(why, why_bytes, "--peers: there is no peer '%s' (leat-bench list)", options->peers[i]);
+            return refuse(why, why_bytes, "--peers: there is no peer '%s' (leat-bench list)", options->peers[at]);
         if (peer->missing != NULL)
             return refuse(why, why_bytes, "--peers: '%s' needs %s, which is not installed (--program %s=PATH)",
                           peer->name, peer->missing, peer->missing);
@@ -142,13 +157,6 @@ static unsigned rounds_of(const struct scenario *scenario, const struct bench_op
     return scenario->rounds[options->size] > 0 ? scenario->rounds[options->size] : DEFAULT_ROUNDS;
 }
 
-/* Connections begin slowly: over a link the warm-up lasts for some round trips. */
-static double warmup_of(const struct scenario *scenario, enum scenario_size size) {
-    static const double plain[SIZE_COUNT] = {[SIZE_SMOKE] = 0.02, [SIZE_QUICK] = 0.15, [SIZE_STANDARD] = 0.3};
-    double trips = size == SIZE_SMOKE ? 1 : 10;
-    return plain[size] + trips * scenario->shape.rtt_ms / 1000;
-}
-
 static void put_on_link(struct plan_step *step, const struct link_shape *shape) {
     struct scenario *scenario = &step->scenario;
     char rate[32] = "", loss[32] = "";
@@ -174,7 +182,7 @@ static bool fill_step(struct plan_step *step, const struct plan *plan, const str
     step->seconds = options->seconds > 0 ? options->seconds : seconds;
     step->scenario.seconds[options->size] = step->seconds;
     step->scenario.rounds[options->size] = step->rounds;
-    step->warmup_s = warmup_of(&step->scenario, options->size);
+    step->warmup_s = scenario_warmup_s(&step->scenario, options->size);
     step->has_warmup_round = options->size != SIZE_SMOKE && !scenario->needs_fresh_tunnel;
     for (unsigned i = 0; i < plan->peer_count; i++)
         if (takes_part(plan, options, &step->scenario, plan->peers[i]))

@@ -188,6 +188,7 @@ Test(bench_options, what_is_refused_and_how) {
         {"--pin client=x", "--pin: 'x' is not a list"},
         {"--pin client=99999", "--pin: '99999' is not a list"},
         {"--pin all=0", "--pin: 'all=0' does not begin with"},
+        {"--cipher a\tb", "--cipher: 'a\tb' is not a name"},
         {"--tolerance 5", "--tolerance is not an option of 'run'"},
         {"compare a b --rounds 5", "--rounds is not an option of 'compare'"},
         {"compare a b --tolerance x", "--tolerance: 'x'"},
