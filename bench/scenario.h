@@ -27,7 +27,7 @@ struct scenario {
     unsigned rounds[SIZE_COUNT];                      /* 0: the run's own number */
     bool needs_ssh, needs_client, needs_fresh_tunnel; /* fresh: stopped and started for every round */
     bool relays_only;                                 /* peers without a client: plain relays and none at all */
-    const char *const *peers;       /* those that take part unless the user names others, NULL-terminated */
+    const char *const *peers;       /* those that take part unless the user names some, NULL-terminated; may be none */
     const char *const *smoke_peers; /* the same for a smoke; NULL: as `peers` */
     double overhead_s;              /* what a round takes beside warm-up and measurement: idle flows, settling */
 };

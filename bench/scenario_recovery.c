@@ -11,11 +11,11 @@
 #include <signal.h>
 #include <string.h>
 
-#define CUT_S 1.0
+#define CUT_S 0.5
 #define CUT_SMOKE_S 0.2
 #define RECOVERED_MAX_S 60.0
 #define PROBE_S 0.05        /* between attempts to get through */
-#define SETTLE_S 1.0        /* for the load to open its connection again once one gets through, … */
+#define SETTLE_S 0.8        /* for the load to open its connection again once one gets through, … */
 #define SETTLE_CUT_FACTOR 2 /* … and TCP without a tunnel waits as long again as the link was cut */
 
 struct recovery {

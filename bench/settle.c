@@ -1,7 +1,7 @@
 #include "bench/settle.h"
 
 /* Tunnels give buffers back after about a second of quiet. */
-#define SETTLE_MIN_S 1.5
+#define SETTLE_MIN_S 1.2
 #define SETTLE_MAX_S 4.0
 #define SETTLE_STEP_S 0.2
 
