@@ -4,10 +4,10 @@
 
 #include <jansson.h>
 
-/* An object: time, cpu, cores, memory_bytes, kernel, os, tcp congestion control, the sysctls that matter to tunnels
- * (net.core.*mem_max, net.ipv4.tcp_*mem, tcp_congestion_control, tcp_slow_start_after_idle, io_uring_disabled …),
- * clocksource, governor, hypervisor flag, descriptor limit, load average, library versions. What cannot be read is
- * null. */
+/* An object: time (UTC), cpu, cores and cores_allowed, hypervisor (a flag), memory_bytes, kernel, os,
+ * congestion_control, sysctls (an object of those that matter to tunnels: "net.core.rmem_max" and so on), clocksource,
+ * governor, descriptors (soft and hard limit), load_average (three), libraries (versions). What cannot be read is null.
+ * Texts but for cores, memory_bytes and what is said otherwise. */
 json_t *machine_describe(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* Peers as data: how to start a server and a client, and which forward they make. From a JSON file over built-in ones
- * (bench/peers.json, compiled in). Format, one object per peer:
+ * (bench/peers.json, compiled in): an array with an object for each peer.
  *
  *   {"name": "leat→leatd", "about": "…", "needs": ["leat", "leatd"],
  *    "files":  {"leatd_config": ["Port {server_port}", …]},
@@ -9,10 +9,22 @@
  *
  * "server" and "client" may each be absent: without a client the server itself listens on {listen_port} (a relay);
  * without both the load goes straight to the target (`direct`). "ssh": SSH clients may log in at {server_port} with the
- * throwaway key (jumps, idle connections). In strings: {dir} (the tunnel's own folder), {keys} (world's), {listen_host}
- * {listen_port} {server_host} {server_port} {target_host} {target_port} {cipher} {rekey} {user} {bin} and {PROGRAM} for
- * each name in "needs": its path, from the command line (--program NAME=PATH), beside leat-bench, or in PATH and the
- * sbin folders. An unknown {word} is an error with file, peer and key named. */
+ * throwaway key (jumps, idle connections). Further keys:
+ *   "like": "NAME"            what this object does not say is as in that peer, which stands before it or is built in
+ *   "programs": {"ssh": "/opt/openssh/bin/ssh"}   for this peer alone
+ *   "prepare": [[command], …] run before the server, after the files are written
+ *   "folders": ["/run/sshd"]  made for root if they are not there, and removed at the end
+ *   "rekey", "negotiated": {"arguments": ["-v"], "lines": ["kex: ", …]}   arguments go behind the client's program;
+ *                             lines: what its output tells about cipher and keys, from there to the end of the line
+ * A line of a file may be {"line": "…", "if": [command]}: it stands where the command succeeds. A name in "needs" may
+ * have alternatives ("stunnel|stunnel4": the word is the first), or be a library to preload ("libnss_wrapper.so").
+ *
+ * In strings: {dir} (the tunnel's own folder), {keys} (world's), {host_public_key} {user_public_key} (their type and
+ * text), {listen_host} {listen_port} {server_host} {server_port} (where the server listens) {connect_port} (where the
+ * client finds it: the same, but for a proxy between) {target_host} {target_port} {cipher} {rekey} {user} {uid} {gid}
+ * {bin} and {PROGRAM} for each name in "needs": its path, from the command line (--program NAME=PATH), beside
+ * leat-bench, or in PATH and the sbin folders. "{{" is a brace. An unknown {word} is an error with file, peer and key
+ * named. */
 #ifndef BENCH_PEERS_H
 #define BENCH_PEERS_H
 
@@ -47,9 +59,10 @@ struct tunnel_options {
     const char *rekey;  /* RekeyLimit's value, or NULL: never */
     struct sockaddr_in target;
     struct in_addr server_address; /* where the server listens and the client connects (default: loopback) */
-    uint16_t server_port;          /* where the server listens; 0: a free port */
-    uint16_t
-        server_port_seen; /* 0: the client connects to the server itself; else to this port there (a link's proxy) */
+    /* Of the server of a peer that has a client too; 0: a free one. To reach it over a proxy, this port is to be known
+     * before anything listens there. */
+    uint16_t server_port;
+    uint16_t server_port_seen; /* 0: the client connects to the server itself; else to this port there (the proxy's) */
     struct place client_place, server_place;
 };
 
@@ -58,8 +71,9 @@ struct tunnel {
     const struct peer *peer;
     struct process client, server;
     struct sockaddr_in address; /* where to send the load */
-    uint16_t server_port;
-    bool is_reached_directly; /* no process of its own */
+    uint16_t server_port;       /* where SSH clients find it, at the server's address */
+    bool is_reached_directly;   /* no process of its own */
+    char folder[32];            /* its name in the world's; gone with the tunnel */
 };
 
 /* Starts both and waits until the forward listens (and, through SSH, works: the caller's load finds out). False: `why`

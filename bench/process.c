@@ -36,16 +36,18 @@ _Noreturn static void become(const struct process_spawn *spawn, pid_t parent, in
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) /* it died before it could be watched */
+    bool is_there = spawn->place == NULL || place_enter(spawn->place);
+    int error = errno;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a user namespace entered would forget it */
+    if (getppid() != parent)          /* it died before it could be watched */
         _exit(127);
-    if (input >= 0 && dup2(input, 0) == 0 && dup2(spawn->output, 1) == 1 && dup2(spawn->output, 2) == 2 &&
-        (spawn->place == NULL || place_enter(spawn->place))) {
+    errno = error;
+    if (is_there && input >= 0 && dup2(input, 0) == 0 && dup2(spawn->output, 1) == 1 && dup2(spawn->output, 2) == 2) {
         for (size_t i = 0; spawn->environment != NULL && spawn->environment[i] != NULL; i++)
             putenv(spawn->environment[i]);
         execvp(spawn->argv[0], spawn->argv);
     }
-    int error = errno;
+    error = errno;
     if (write(report, &error, sizeof error) != sizeof error)
         _exit(126);
     _exit(127);

@@ -41,12 +41,16 @@ struct world {
 static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) {
-    (void)number;
-    interrupted = 1;
+    if (interrupted == 0)
+        interrupted = number;
 }
 
 bool world_interrupted(void) {
     return interrupted != 0;
+}
+
+int world_signal(void) {
+    return interrupted;
 }
 
 const char *world_dir(const struct world *world) {
