@@ -13,7 +13,7 @@ static const struct scenario *find(const char *name) {
     for (size_t i = 0; i < scenario_table_count; i++)
         if (strcmp(scenario_table[i].name, name) == 0)
             return &scenario_table[i];
-    cr_fatal("no scenario %s", name);
+    cr_assert(false, "no scenario %s", name);
     return NULL;
 }
 
@@ -78,6 +78,9 @@ Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
         cr_assert_geq(list_length(scenario->smoke_peers), 1, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->smoke_peers), SMOKE_PEERS, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->peers), STANDARD_PEERS, "%s", scenario->name);
+        if (scenario->shape.loss > 0 && scenario->direction == 'u')
+            continue; /* the standard set has no time for them: only with peers that are named */
+        cr_assert_geq(list_length(scenario->peers), 2, "%s compares nobody", scenario->name);
         for (const char *const *peer = scenario->smoke_peers; *peer != NULL; peer++)
             cr_assert(has(scenario->peers, *peer), "%s: %s", scenario->name, *peer);
     }
