@@ -10,6 +10,8 @@
  */
 #define SUB_COUNT (1u << HISTOGRAM_SUB_BITS)
 #define TOP_NS ((1ull << 42) - 1)
+/* 99.9 % of 1000 is 999, and not the 1000 that rounding upwards after a rounded product would make of it. */
+#define LESS_A_TRIFLE (1 - 1e-12)
 
 static uint32_t bucket_of(uint64_t ns) {
     if (ns < SUB_COUNT)
@@ -78,8 +80,7 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percenti
         return histogram->min_ns;
     if (percentile >= 100)
         return histogram->max_ns;
-    /* Less a trifle, since 99.9 % of 1000 is 999 and not the 1000 that rounding upwards would make of it. */
-    double rank = ceil(percentile / 100 * (double)histogram->count * (1 - 1e-12));
+    double rank = ceil(percentile / 100 * (double)histogram->count * LESS_A_TRIFLE);
     uint64_t wanted = rank < 1 ? 1 : (uint64_t)rank;
     uint64_t seen = 0;
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
@@ -133,7 +134,7 @@ static void print_rows(const struct histogram *histogram, FILE *out, double unit
         seen += histogram->counts[i];
         double value = (double)bucket_highest(histogram, i) / unit_ns;
         double reached = 100 * (double)seen / (double)histogram->count;
-        while (level <= reached && level < 100) {
+        while (level * LESS_A_TRIFLE <= reached && level < 100) {
             fprintf(out, "%12.3f %2.12f %10llu %14.2f\n", value, level / 100, (unsigned long long)seen,
                     1 / (1 - level / 100));
             level = next_level(level, ticks);

@@ -225,19 +225,23 @@ static bool read_scenario(const struct json_where *at, const json_t *json, struc
            read_strings(at, json, "failures", add_failure, scenario);
 }
 
+static size_t count_latencies(const json_t *scenarios) {
+    size_t count = 0;
+    for (size_t i = 0; i < json_array_size(scenarios); i++)
+        count += json_array_size(json_object_get(json_array_get(scenarios, i), "latencies"));
+    return count;
+}
+
 static bool read_scenarios(const struct json_where *root, const json_t *json, struct results *results) {
     struct json_where where = json_below(root, "scenarios");
     const json_t *scenarios = json_get_array(root, json, "scenarios", SCENARIOS_MAX);
     if (!scenarios)
         return false;
-    size_t latencies = 0;
+    if (count_latencies(scenarios) > LATENCIES_MAX)
+        return json_refuse(&where, "too many latencies");
     for (size_t i = 0; i < json_array_size(scenarios); i++) {
         struct json_where place = json_element(&where, i);
-        const json_t *scenario = json_array_get(scenarios, i);
-        latencies += json_array_size(json_object_get(scenario, "latencies"));
-        if (latencies > LATENCIES_MAX)
-            return json_refuse(&where, "too many latencies");
-        if (!read_scenario(&place, scenario, results))
+        if (!read_scenario(&place, json_array_get(scenarios, i), results))
             return false;
     }
     return true;
