@@ -98,6 +98,17 @@ static void leave(ssh_session session) {
     ssh_free(session);
 }
 
+/* NULL, or the step that failed. */
+static const char *log_in(const struct crew *crew, ssh_session session) {
+    if (!set_options(crew, session))
+        return "options";
+    if (ssh_connect(session) != SSH_OK)
+        return "connect";
+    if (ssh_userauth_publickey(session, NULL, crew->key) != SSH_AUTH_SUCCESS)
+        return "authentication";
+    return NULL;
+}
+
 /* An authenticated connection, or NULL and the job has failed. */
 static ssh_session enter(struct crew *crew) {
     ssh_session session = ssh_new();
@@ -105,35 +116,37 @@ static ssh_session enter(struct crew *crew) {
         fail(crew, "no memory for an SSH session");
         return NULL;
     }
-    const char *step = "options";
-    if (set_options(crew, session) && (step = "connect", ssh_connect(session) == SSH_OK) &&
-        (step = "authentication", ssh_userauth_publickey(session, NULL, crew->key) == SSH_AUTH_SUCCESS))
+    const char *failed = log_in(crew, session);
+    if (!failed)
         return session;
-    fail(crew, "%s: %s", step, ssh_get_error(session));
+    fail(crew, "%s: %s", failed, ssh_get_error(session));
     leave(session);
     return NULL;
 }
 
-/* One byte to the target and back. */
-static bool ping(struct crew *crew, ssh_session session) {
+/* One byte to the target and back. NULL, or the step that failed. */
+static const char *ask_target(const struct crew *crew, ssh_channel channel) {
     const struct load_wish wish = {.magic = LOAD_MAGIC, .kind = LOAD_OPEN};
     uint8_t answer = 0;
-    const char *step = "channel";
+    if (ssh_channel_open_forward(channel, crew->target_host, crew->target_port, "127.0.0.1", 0) != SSH_OK)
+        return "direct-tcpip";
+    if (ssh_channel_write(channel, &wish, sizeof wish) != (int)sizeof wish)
+        return "to the target";
+    if (ssh_channel_read_timeout(channel, &answer, 1, 0, (int)LIBSSH_TIMEOUT_S * 1000) != 1)
+        return "from the target";
+    return answer == LOAD_ACK ? NULL : "content";
+}
+
+static bool ping(struct crew *crew, ssh_session session) {
     ssh_channel channel = ssh_channel_new(session);
-    bool ok = channel &&
-              (step = "direct-tcpip",
-               ssh_channel_open_forward(channel, crew->target_host, crew->target_port, "127.0.0.1", 0) == SSH_OK) &&
-              (step = "to the target", ssh_channel_write(channel, &wish, sizeof wish) == (int)sizeof wish) &&
-              (step = "from the target",
-               ssh_channel_read_timeout(channel, &answer, 1, 0, (int)LIBSSH_TIMEOUT_S * 1000) == 1) &&
-              (step = "content", answer == LOAD_ACK);
-    if (!ok)
-        fail(crew, "%s: %s", step, ssh_get_error(session));
+    const char *failed = channel ? ask_target(crew, channel) : "channel";
+    if (failed)
+        fail(crew, "%s: %s", failed, ssh_get_error(session));
     if (channel) {
         ssh_channel_close(channel);
         ssh_channel_free(channel);
     }
-    return ok;
+    return !failed;
 }
 
 static double timeval_s(struct timeval time) {
