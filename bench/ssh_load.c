@@ -178,6 +178,13 @@ static void measured(struct crew *crew, uint64_t until_ns) {
     result->busy = (result->cpu_user_s + result->cpu_system_s) / result->measured_s / processors;
 }
 
+/* Ends well, with what was counted until then. Under the lock. */
+static void conclude(struct crew *crew, uint64_t until_ns) {
+    measured(crew, until_ns);
+    crew->result->ok = true;
+    crew->over = true;
+}
+
 static bool take_turn(struct crew *crew, uint32_t all) {
     pthread_mutex_lock(&crew->lock);
     bool mine = !crew->over && crew->begun < all;
@@ -206,11 +213,8 @@ static void count_jump(struct crew *crew, const struct jump_times *times) {
         } else if (crew->done == crew->warmup) {
             measure(crew, times->ended_ns);
         }
-        if (crew->done == crew->job->jumps) {
-            measured(crew, times->ended_ns);
-            result->ok = true;
-            crew->over = true;
-        }
+        if (crew->done == crew->job->jumps)
+            conclude(crew, times->ended_ns);
     }
     bool is_news = crew->done == 1 || crew->over;
     pthread_mutex_unlock(&crew->lock);
@@ -290,7 +294,7 @@ static bool set_up(struct crew *crew) {
     return !crew->over;
 }
 
-/* A server that hung up on a connection has not held it. The openers have gone home by now. */
+/* A server that hung up on a connection has not held it. Nobody opens any by now. */
 static void stop_holding(struct crew *crew) {
     uint32_t gone = 0, all = crew->job->clients;
     for (uint32_t i = 0; i < all; i++) {
@@ -301,10 +305,10 @@ static void stop_holding(struct crew *crew) {
         fail(crew, "%u of %u held connections are gone", gone, all);
         return;
     }
-    measured(crew, load_now());
+    pthread_mutex_lock(&crew->lock);
     crew->result->operations = all;
-    crew->result->ok = true;
-    crew->over = true;
+    conclude(crew, load_now());
+    pthread_mutex_unlock(&crew->lock);
     for (uint32_t i = 0; i < all; i++)
         leave(crew->held[i]);
 }
@@ -314,11 +318,8 @@ static void stop(struct crew *crew) {
     bool holds = crew->job->jumps == 0;
     pthread_mutex_lock(&crew->lock);
     uint32_t done = crew->done;
-    if (!crew->over && !holds && crew->result->operations > 0) {
-        measured(crew, load_now());
-        crew->result->ok = true;
-        crew->over = true;
-    }
+    if (!crew->over && !holds && crew->result->operations > 0)
+        conclude(crew, load_now());
     bool over = crew->over;
     pthread_mutex_unlock(&crew->lock);
     if (!over && holds && done == crew->job->clients)
