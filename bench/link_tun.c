@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -70,6 +71,33 @@ static bool bring_up(int socket_fd, const char *name) {
     return ioctl(socket_fd, SIOCSIFFLAGS, &request) == 0;
 }
 
+/* By netlink, as the ioctl is refused to those who are root of their user namespace alone. */
+static bool set_queue_length(void) {
+    struct {
+        struct nlmsghdr header;
+        struct ifinfomsg link;
+        struct rtattr attribute;
+        uint32_t length;
+    } request = {
+        .header = {.nlmsg_len = sizeof(request), .nlmsg_type = RTM_NEWLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+        .link = {.ifi_index = (int)if_nametoindex(DEVICE_NAME)},
+        .attribute = {.rta_len = RTA_LENGTH(sizeof(uint32_t)), .rta_type = IFLA_TXQLEN},
+        .length = DEVICE_QUEUE};
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr error;
+        char rest[sizeof(request)];
+    } reply;
+    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    bool heard = netlink >= 0 && send(netlink, &request, sizeof(request), 0) == (ssize_t)sizeof(request) &&
+                 recv(netlink, &reply, sizeof(reply), 0) >= (ssize_t)offsetof(typeof(reply), rest);
+    if (heard)
+        errno = -reply.error.error;
+    if (netlink >= 0)
+        close(netlink);
+    return heard && reply.error.error == 0;
+}
+
 /* Loopback and device of the namespace we are in, by a socket of it. */
 static bool configure(int socket_fd, struct in_addr address) {
     struct ifreq request = {.ifr_name = DEVICE_NAME};
@@ -79,9 +107,7 @@ static bool configure(int socket_fd, struct in_addr address) {
     set_address(&request, (struct in_addr){htonl(0xffffff00)});
     if (ioctl(socket_fd, SIOCSIFNETMASK, &request) != 0)
         return false;
-    request.ifr_qlen = DEVICE_QUEUE;
-    return ioctl(socket_fd, SIOCSIFTXQLEN, &request) == 0 && bring_up(socket_fd, DEVICE_NAME) &&
-           bring_up(socket_fd, "lo");
+    return set_queue_length() && bring_up(socket_fd, DEVICE_NAME) && bring_up(socket_fd, "lo");
 }
 
 static int make_device(void) {
