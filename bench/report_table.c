@@ -145,8 +145,10 @@ static void print_block(const struct table *table, size_t from, size_t to) {
     fprintf(table->out, "\n%s", table->bold);
     text_pad(table->out, table->group, table->label_width, false);
     for (size_t i = from; i < to; i++) {
+        const struct column *column = &table->columns[i];
+        size_t width = i + 1 < to ? column->width : smaller(column->width, text_width(column->peer));
         fprintf(table->out, "%*s", (int)GAP, "");
-        text_pad(table->out, table->columns[i].peer, table->columns[i].width, false);
+        text_pad(table->out, column->peer, width, false);
     }
     fprintf(table->out, "%s\n", table->plain);
     for (size_t cursor = 0; (scenario = report_next(table->results, table->group, &cursor));)

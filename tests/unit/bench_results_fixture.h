@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static char fixture_dir[64];
-static char why[512];
+static char why[512] __attribute__((unused));
 
 static inline const char *fixture_path(const char *name) {
     static char path[512];
@@ -19,7 +19,7 @@ static inline const char *fixture_path(const char *name) {
 }
 
 static inline void fixture_setup(void) {
-    strcpy(fixture_dir, "/tmp/leat-bench-test.XXXXXX");
+    strcpy(fixture_dir, "/tmp/bench-results-test.XXXXXX");
     cr_assert_not_null(mkdtemp(fixture_dir));
 }
 

@@ -71,7 +71,7 @@ static void run_round_trip(uint64_t *state) {
 }
 
 Test(bench_results, what_is_written_is_read) {
-    seed_each(150, run_round_trip);
+    seed_each(40, run_round_trip);
     cr_assert_eq(fixture_empty(fixture_dir), 1, "nothing but the file itself");
 }
 
@@ -141,8 +141,8 @@ Test(bench_results, text_is_cleaned) {
 static struct results *small_results(void) {
     struct results *results = results_new();
     struct results_scenario *scenario = results_scenario(results, "s", "S", "g", NULL);
-    for (int i = 0; i < 20000; i++)
-        results_warn(results, "warning number %d", i % 5000);
+    for (int i = 0; i < 4000; i++)
+        results_fail(scenario, "x, round %d: more than a disk of 64 KiB can take", i);
     results_value(scenario, "m", "u", RESULTS_LOWER, true, "x", 1.5);
     return results;
 }
@@ -366,5 +366,5 @@ static void run_damaged(uint64_t *state) {
 }
 
 Test(bench_results, damaged_files) {
-    seed_each(60, run_damaged);
+    seed_each(15, run_damaged);
 }
