@@ -374,8 +374,7 @@ static void ssh_load_main(const void *job, const struct place *place, struct loa
     crew.result = &shared->result;
     crew.warmup = (uint32_t)crew.job->warmup_jumps;
     histogram_clear(&crew.result->latency);
-    crew.news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (crew.news < 0 || !place_enter(place))
+    if (!load_enter(place, channel) || (crew.news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         fail(&crew, "start: %s", strerror(errno));
     else if (!load_raise_files(crew.job->clients + FILES_BESIDE, &limit))
         fail(&crew, "%u connections need more descriptors than the %u there may be", crew.job->clients, limit);
