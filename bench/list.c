@@ -4,9 +4,8 @@
 
 #define WHY_BYTES 4096
 #define SCENARIO_COLUMNS 26
-#define TITLE_COLUMNS 56
+#define TITLE_COLUMNS 64
 #define PEER_COLUMNS 22
-#define ABOUT_COLUMNS 60
 
 static void list_scenarios(enum scenario_size size, FILE *out) {
     text_pad(out, "SCENARIO", SCENARIO_COLUMNS, false);
@@ -20,7 +19,7 @@ static void list_scenarios(enum scenario_size size, FILE *out) {
         if (scenario->seconds[size] > 0)
             fprintf(out, " %g", scenario->seconds[size]);
         else
-            fputs(" – (by name only)", out);
+            fputs(" – (by name alone)", out);
         if (!scenario_possible(scenario, size, why, sizeof(why)))
             fprintf(out, "  cannot run here: %s", why);
         fputc('\n', out);
@@ -33,9 +32,9 @@ static void list_peers(const struct peers *peers, FILE *out) {
     for (size_t i = 0; i < peers_count(peers); i++) {
         const struct peer *peer = peers_at(peers, i);
         text_pad(out, peer->name, PEER_COLUMNS, false);
-        text_pad(out, peer->about != NULL ? peer->about : "", ABOUT_COLUMNS, false);
+        fputs(peer->about != NULL ? peer->about : "", out);
         if (peer->missing != NULL)
-            fprintf(out, " missing: %s", peer->missing);
+            fprintf(out, " (missing: %s)", peer->missing);
         fputc('\n', out);
     }
 }

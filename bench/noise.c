@@ -6,50 +6,28 @@
 #define LOOK_NS 500000000L
 #define BUSY_SHARE_MAX 0.1
 #define LOAD_PER_CORE_MAX 0.5
-#define STOLEN_SHARE_MAX 0.02
 #define SPREAD_MAX 0.25
 /* Quartiles of fewer rounds say nothing. */
 #define SPREAD_ROUNDS_MIN 3u
 
-struct shares {
-    double busy, stolen;
-};
-
-static bool shares_since(const struct machine_time *since, struct shares *shares) {
-    struct machine_time now;
-    if (!machine_time_now(&now))
-        return false;
-    double busy = now.busy_s - since->busy_s, stolen = now.stolen_s - since->stolen_s;
-    double all = busy + stolen + now.idle_s - since->idle_s;
-    if (all <= 0)
-        return false;
-    *shares = (struct shares){busy / all, stolen / all};
-    return true;
+/* The busy share of all processors' time; less than 0: not known. */
+static double busy_share(const struct machine_time *since, const struct machine_time *now) {
+    double busy = now->busy_s - since->busy_s + now->stolen_s - since->stolen_s;
+    double all = busy + now->idle_s - since->idle_s;
+    return all > 0 ? busy / all : -1;
 }
 
 void noise_look_before(struct results *results) {
     const struct timespec look = {.tv_nsec = LOOK_NS};
     double cores = (double)sysconf(_SC_NPROCESSORS_ONLN), average;
-    struct machine_time since;
-    struct shares shares;
-    noise_begin(&since);
-    nanosleep(&look, NULL);
-    if (shares_since(&since, &shares) && shares.busy > BUSY_SHARE_MAX)
-        results_warn(results, "the machine was %.0f %% busy before the run began", 100 * shares.busy);
+    struct machine_time since, now;
+    if (machine_time_now(&since) && nanosleep(&look, NULL) == 0 && machine_time_now(&now)) {
+        double busy = busy_share(&since, &now);
+        if (busy > BUSY_SHARE_MAX)
+            results_warn(results, "the machine was %.0f %% busy before the run began", 100 * busy);
+    }
     if (getloadavg(&average, 1) == 1 && average > LOAD_PER_CORE_MAX * cores)
         results_warn(results, "the load average was %.1f on %.0f cores before the run began", average, cores);
-}
-
-void noise_begin(struct machine_time *since) {
-    if (!machine_time_now(since))
-        *since = (struct machine_time){.busy_s = 0};
-}
-
-void noise_end(const struct machine_time *since, struct results_scenario *scenario) {
-    struct shares shares;
-    if (shares_since(since, &shares) && shares.stolen > STOLEN_SHARE_MAX)
-        results_scenario_warn(scenario, "the hypervisor took %.0f %% of the processors' time away",
-                              100 * shares.stolen);
 }
 
 void noise_judge_spread(struct results_scenario *scenario, const char *base_peer) {

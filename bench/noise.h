@@ -8,9 +8,6 @@
 /* Looks for half a second at what others do, before anything of ours runs. */
 void noise_look_before(struct results *results);
 
-/* Around a scenario: what the hypervisor took in the meantime. */
-void noise_begin(struct machine_time *since);
-void noise_end(const struct machine_time *since, struct results_scenario *scenario);
 /* Where the rounds of the peer that all are compared with lie far apart, so does every ratio. */
 void noise_judge_spread(struct results_scenario *scenario, const char *base_peer);
 

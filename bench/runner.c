@@ -89,7 +89,6 @@ static void run_step(struct run *run, const struct plan_step *step) {
         progress_advance(&run->progress, step->expected_s);
         return;
     }
-    struct machine_time since;
     json_t *parameters = record_parameters(step, run->options);
     struct results_scenario *scenario =
         results_scenario(run->results, step->name, step->title, step->scenario.group, parameters);
@@ -103,13 +102,11 @@ static void run_step(struct run *run, const struct plan_step *step) {
     double done_s = run->progress.done_s;
     progress_scenario(&run->progress, step->title);
     progress_show(&run->progress, "starting", "all");
-    noise_begin(&since);
     if (stage_open(&stage))
         run_rounds(run, &stage);
     else if (!world_interrupted() && scenario->failure_count > 0)
         progress_say(&run->progress, "%s: %s", step->name, scenario->failures[0]);
     stage_close(&stage);
-    noise_end(&since, scenario);
     noise_judge_spread(scenario, run->results->base_peer);
     if (!world_interrupted())
         progress_advance(&run->progress, done_s + step->expected_s - run->progress.done_s);
