@@ -61,12 +61,14 @@ struct results {
     size_t warning_count;
 };
 
-/* Out of memory ends the program, as a bench has nothing to save. */
+/* Out of memory ends the program, as a bench has nothing to save. Texts are cleaned when they are added (text.h), so
+ * that reports can print them as they are; a warning that is there already is not added again. */
 struct results *results_new(void);
 void results_free(struct results *results);
 /* Finds or adds. `parameters` is copied when added. */
 struct results_scenario *results_scenario(struct results *results, const char *name, const char *title,
                                           const char *group, json_t *parameters);
+/* A value that is not finite is left out, with a warning. */
 void results_value(struct results_scenario *scenario, const char *metric, const char *unit, enum results_better better,
                    bool is_headline, const char *peer, double value);
 void results_add_latency(struct results_scenario *scenario, const char *peer, const struct histogram *histogram);
@@ -94,7 +96,8 @@ bool report_html(const struct results *results, const char *path, char *why, siz
 
 /* Compares by scenario, peer and metric what both files have. Prints a row for each that changed beyond noise: the 95 %
  * interval of the ratio new/old lies wholly beyond `tolerance` (0.05: 5 %) to the worse side (a regression) or to the
- * better. Returns the number of regressions. Says what only one of them has, and when machine or settings differ. */
+ * better. Fewer than three rounds on a side are no evidence. Returns the number of regressions. Says what only one of
+ * them has, failures, and where machine, settings or a scenario's parameters differ. */
 unsigned compare_results(const struct results *old, const struct results *new, double tolerance, FILE *out);
 
 #endif
