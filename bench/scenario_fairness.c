@@ -29,8 +29,8 @@ bool fairness_run(const struct scenario *scenario, struct round *round) {
     if (!round_load(round, &job, &result))
         return false;
     struct shares shares = shares_of(&result);
-    round_value(round, "jain", "", RESULTS_HIGHER, true, shares.jain);
-    round_value(round, "slowest/fastest", "", RESULTS_HIGHER, true, shares.slowest_over_fastest);
+    round_value(round, "jain", "index", RESULTS_HIGHER, true, shares.jain);
+    round_value(round, "slowest/fastest", "ratio", RESULTS_HIGHER, true, shares.slowest_over_fastest);
     round_value(round, "longest-stall", "ms", RESULTS_LOWER, false, result.longest_stall_s * 1e3);
     return true;
 }

@@ -117,8 +117,8 @@ static bool measure(struct recovery *recovery, const struct scenario *scenario, 
     if (!flows_again(&result, disturbed_s - began_s + fmax(recovery->cut_s, result.longest_stall_s)))
         return round_fail(round, "the load did not flow again");
     round_value(round, "recovery", "s", RESULTS_LOWER, true, fmax(0, result.longest_stall_s - recovery->cut_s));
-    round_value(round, "restarts", "", RESULTS_INFORMATION, false, recovery->restarts);
-    round_value(round, "reconnects", "", RESULTS_INFORMATION, false, (double)result.reconnects);
+    round_value(round, "restarts", "times", RESULTS_INFORMATION, false, recovery->restarts);
+    round_value(round, "reconnects", "times", RESULTS_INFORMATION, false, (double)result.reconnects);
     return true;
 }
 

@@ -68,9 +68,9 @@ bool jumps_run(const struct scenario *scenario, struct round *round) {
 static void connection_values(struct round *round, const struct usage *before, const struct usage *after, double n) {
     round_value(round, "memory", "KiB", RESULTS_LOWER, true,
                 ((double)after->rss_bytes - (double)before->rss_bytes) / 1024 / n);
-    round_value(round, "processes", "", RESULTS_INFORMATION, false,
+    round_value(round, "processes", "each", RESULTS_INFORMATION, false,
                 ((double)after->processes - (double)before->processes) / n);
-    round_value(round, "descriptors", "", RESULTS_INFORMATION, false,
+    round_value(round, "descriptors", "each", RESULTS_INFORMATION, false,
                 ((double)after->descriptors - (double)before->descriptors) / n);
 }
 

@@ -21,6 +21,7 @@
 #define MIXED "ssh→leatd", "leat→sshd"
 /* In a smoke: each side of ours once, and the others only where their own code of the harness is run. */
 #define SMOKE_ONE PEERS("leat→leatd")
+#define SMOKE_LINK PEERS("direct") /* starting a tunnel takes many round trips */
 #define SMOKE_TWO PEERS("leat→leatd", "ssh→sshd")
 #define SMOKE_ALL PEERS("leat→leatd", "ssh→sshd", "direct")
 
@@ -64,7 +65,7 @@
         .name = "rtt/" #ms "ms/loss0.1/" way, .title = "bulk " way " over " #ms " ms with 0.1 % loss", .group = "rtt", \
         .run = rtt_run, .direction = (letter), .flows = 1,                                                             \
         .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT, .loss = 0.001}, SECONDS(smoke, 0, standard),                 \
-        .peers = __VA_ARGS__, .smoke_peers = SMOKE_ONE                                                                 \
+        .peers = __VA_ARGS__, .smoke_peers = SMOKE_LINK                                                                \
     }
 #define RELAY(way, letter, count, word)                                                                                \
     {                                                                                                                  \

@@ -82,7 +82,7 @@ Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
             continue; /* the standard set has no time for them: only with peers that are named */
         cr_assert_geq(list_length(scenario->peers), 2, "%s compares nobody", scenario->name);
         for (const char *const *peer = scenario->smoke_peers; *peer != NULL; peer++)
-            cr_assert(has(scenario->peers, *peer), "%s: %s", scenario->name, *peer);
+            cr_assert(has(scenario->peers, *peer) || strcmp(*peer, "direct") == 0, "%s: %s", scenario->name, *peer);
     }
 }
 
