@@ -74,7 +74,8 @@ struct load *load_start(const struct load_job *job, const struct place *place);
 /* True once the flows are there and have had their first byte; false when the job has failed instead (load_wait tells
  * why). */
 bool load_ready(struct load *load, double timeout_s);
-/* What has arrived until now (bulk), from the start of the job. False: the job has ended. */
+/* What has arrived until now (bulk) in the measured time. False: the job has ended. Takes the word load_ready waits
+ * for. */
 bool load_look(struct load *load, uint64_t *bytes);
 /* Ends a job without an end of its own: what it has measured until now counts. */
 void load_stop(struct load *load);

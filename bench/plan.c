@@ -209,6 +209,20 @@ static bool check_words(const struct bench_options *options, char *why, size_t w
     return true;
 }
 
+/* A scenario that was asked for by name and that none of the peers can do stays in the plan, to be told. */
+static void add_step(struct plan *plan, const struct bench_options *options, const struct scenario *scenario) {
+    double seconds = seconds_of(scenario, options->size, options->word_count > 0);
+    struct plan_step *step = &plan->steps[plan->step_count];
+    if (seconds <= 0 || !is_chosen(options, scenario))
+        return;
+    if (!fill_step(step, plan, options, scenario, seconds) && options->word_count == 0)
+        return;
+    step->scenario.name = step->name;
+    step->scenario.title = step->title;
+    plan->expected_s += step->expected_s;
+    plan->step_count++;
+}
+
 bool plan_make(struct plan *plan, const struct bench_options *options, const struct peers *peers, char *why,
                size_t why_bytes) {
     *plan = (struct plan){.peer_count = 0};
@@ -217,18 +231,9 @@ bool plan_make(struct plan *plan, const struct bench_options *options, const str
     plan->steps = calloc(scenario_table_count, sizeof(*plan->steps));
     if (plan->steps == NULL)
         return refuse(why, why_bytes, "out of memory");
-    for (size_t i = 0; i < scenario_table_count; i++) {
-        const struct scenario *scenario = &scenario_table[i];
-        double seconds = seconds_of(scenario, options->size, options->word_count > 0);
-        struct plan_step *step = &plan->steps[plan->step_count];
-        if (seconds <= 0 || !is_chosen(options, scenario) || !fill_step(step, plan, options, scenario, seconds))
-            continue;
-        step->scenario.name = step->name;
-        step->scenario.title = step->title;
-        plan->expected_s += step->expected_s;
-        plan->step_count++;
-    }
-    return plan->step_count > 0 || refuse(why, why_bytes, "none of these peers can do what is asked for");
+    for (size_t i = 0; i < scenario_table_count; i++)
+        add_step(plan, options, &scenario_table[i]);
+    return plan->expected_s > 0 || refuse(why, why_bytes, "none of these peers can do what is asked for");
 }
 
 void plan_deinit(struct plan *plan) {

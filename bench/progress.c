@@ -1,5 +1,8 @@
 #include "bench/progress.h"
+#include "bench/text.h"
 #include <stdarg.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 /* From when on what has passed says more about the rest than the plan alone does. */
@@ -28,9 +31,8 @@ double progress_left(const struct progress *progress, double elapsed_s) {
     return left * elapsed_s / progress->done_s;
 }
 
-static void print_left(const struct progress *progress) {
-    unsigned left = (unsigned)(progress_left(progress, progress_now() - progress->begun) + 0.5);
-    fprintf(progress->out, "%u:%02u left", left / 60, left % 60);
+static unsigned seconds_left(const struct progress *progress) {
+    return (unsigned)(progress_left(progress, progress_now() - progress->begun) + 0.5);
 }
 
 void progress_scenario(struct progress *progress, const char *title) {
@@ -38,17 +40,27 @@ void progress_scenario(struct progress *progress, const char *title) {
     progress->title = title;
     if (progress->out == NULL || progress->is_terminal)
         return;
-    fprintf(progress->out, "%zu/%zu %s, ", progress->scenario, progress->scenario_count, title);
-    print_left(progress);
-    fputc('\n', progress->out);
+    unsigned left = seconds_left(progress);
+    fprintf(progress->out, "%zu/%zu, %u:%02u left: %s\n", progress->scenario, progress->scenario_count, left / 60,
+            left % 60, title);
+}
+
+/* A line that the terminal breaks cannot be drawn again. */
+static size_t columns_of(FILE *out) {
+    struct winsize size;
+    return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : SIZE_MAX;
 }
 
 void progress_show(const struct progress *progress, const char *what, const char *peer) {
+    char line[512];
     if (progress->out == NULL || !progress->is_terminal)
         return;
-    fprintf(progress->out, "\r\033[K%zu/%zu %s: %s, %s, ", progress->scenario, progress->scenario_count,
-            progress->title, what, peer);
-    print_left(progress);
+    unsigned left = seconds_left(progress);
+    snprintf(line, sizeof(line), "%zu/%zu, %u:%02u left: %s: %s, %s", progress->scenario, progress->scenario_count,
+             left / 60, left % 60, progress->title, what, peer);
+    size_t width = text_width(line), columns = columns_of(progress->out);
+    fputs("\r\033[K", progress->out);
+    text_pad(progress->out, line, width < columns ? width : columns, false);
     fflush(progress->out);
 }
 

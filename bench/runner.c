@@ -82,11 +82,20 @@ static void run_rounds(struct run *run, struct stage *stage) {
         }
 }
 
+/* Why the step cannot be done at all, in `why`. */
+static bool is_possible(const struct run *run, const struct plan_step *step, char *why, size_t why_bytes) {
+    if (step->peer_count > 0)
+        return scenario_possible(&step->scenario, run->options->size, why, why_bytes);
+    snprintf(why, why_bytes, "none of the peers can do it");
+    return false;
+}
+
 static void run_step(struct run *run, const struct plan_step *step) {
     char why[WHY_BYTES] = "";
-    if (!scenario_possible(&step->scenario, run->options->size, why, sizeof(why))) {
+    if (!is_possible(run, step, why, sizeof(why))) {
         results_warn(run->results, "%s left out: %s", step->name, why);
         progress_advance(&run->progress, step->expected_s);
+        run->progress.scenario++;
         return;
     }
     json_t *parameters = record_parameters(step, run->options);

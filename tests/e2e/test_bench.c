@@ -151,6 +151,9 @@ Test(bench, a_link_pins_and_rounds) {
     expect_bench("--smoke --peers leat-leatd,direct --rtt 4 --no-namespaces --json @proxy.json bulk/down/1", 0);
     cr_expect(holds("proxy.json", "\"link\":\"proxy\""));
     expect_bench("compare @out.json @proxy.json", 0);
+    struct process *run = bench("--smoke --peers direct ssh/jumps bulk/down/1");
+    expect_status(run, 0, 60);
+    cr_expect_eq(process_lines(run, "ssh/jumps left out: none of the peers can do it"), 1, "%s", process_log(run));
     expect_nothing_left();
 }
 
@@ -264,6 +267,7 @@ Test(bench, what_is_refused) {
         {"--rounds 0", "--rounds: '0'"},
         {"no/such", "no scenario 'no/such'"},
         {"--peers nobody bulk", "no peer 'nobody'"},
+        {"--peers direct ssh/jumps", "none of these peers"},
         {"--base ssh-sshd --peers direct bulk", "--base: 'ssh-sshd'"},
         {"--program leat=/nowhere bulk", "leat=/nowhere"},
         {"--peers-file @nowhere bulk", "nowhere"},
@@ -294,8 +298,8 @@ Test(bench, progress_on_a_terminal) {
     world.next_on_terminal = true;
     struct process *run = bench("--smoke --rounds 2 --peers direct bulk/down/1");
     terminal_open(&terminal, &world, run);
-    cr_expect(terminal_shows(&terminal, "1/1 bulk down, 1 flow: round 1 of 2, direct, 0:0", 30));
-    cr_expect(terminal_shows(&terminal, "left", 30));
+    cr_expect(terminal_shows(&terminal, "1/1, 0:0", 30));
+    cr_expect(terminal_shows(&terminal, " left: bulk down, 1 flow: round 1 of 2, direct", 30));
     cr_expect_eq(terminal_wait(&terminal, 30), 0);
     cr_expect_null(strstr(terminal.text + terminal.seen, "round 1 of 2"));
     terminal_close(&terminal);
