@@ -1,16 +1,20 @@
 /* The load: connections through whatever listens on a TCP port, to a target of ours behind it.
  *
- * Protocol (in host byte order: both ends are this program; a magic number refuses others). A connection begins with a
- * struct load_wish from the client. Then by kind LOAD_DOWN  the target sends the keyed stream: `bytes` of it and FIN,
- * or until the connection ends when bytes is 0; LOAD_UP    the client sends the stream and FIN; the target sends a
- * struct load_report every LOAD_REPORT_MS, and a last one with `final` after FIN, then FIN. What is counted is what
- * arrived; LOAD_ECHO  messages of `message_bytes`, each sent back when it has come whole; both check the content (a
- * stream each way); LOAD_OPEN  one byte there and back, then FIN; LOAD_HOLD  one byte there and back, then nothing
- * until FIN. A receiver that meets a byte that is not the stream's ends the connection by a reset, after a report that
- * says where.
+ * Protocol (load_wire.h; in host byte order: both ends are this program; a magic number refuses others). A connection
+ * begins with a struct load_wish from the client. Then by kind
  *
- * A job runs in a process of its own: its CPU time is the load's and nobody else's. One thread and epoll: when that
- * thread is busy more than nine tenths of the time, the result says that the load was the bottleneck. */
+ * - LOAD_DOWN: the target sends the keyed stream: `bytes` of it and FIN, or until the connection ends when bytes is 0
+ * - LOAD_UP: the client sends the stream and FIN; the target sends a struct load_report at once, every LOAD_REPORT_MS,
+ *   and a final one after FIN, then FIN; what is counted is what arrived
+ * - LOAD_ECHO: a byte from the target; then messages of `message_bytes`, each answered by as many bytes when it has
+ * come whole; each way has its own stream, and both ends check
+ * - LOAD_OPEN: a byte from the target and FIN
+ * - LOAD_HOLD: a byte from the target, then nothing until FIN
+ *
+ * A receiver that meets a byte that is not the stream's ends the connection by a reset, after a report that says where.
+ *
+ * A job runs in a process of its own: its CPU time is the load's and nobody else's. One thread and epoll: when `busy`
+ * says that this thread ran more than nine tenths of the time, the load was the bottleneck. */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
@@ -45,9 +49,10 @@ struct load_job {
 };
 
 struct load_result {
-    bool ok;                       /* false: `why`; the numbers stand for nothing */
-    char why[LOAD_WHY_BYTES];      /* names flow and position */
-    double measured_s;             /* at the receivers */
+    bool ok;                  /* false: `why`; the numbers stand for nothing */
+    char why[LOAD_WHY_BYTES]; /* names flow and position */
+    double measured_s; /* at the receivers; of messages and openings those count that were begun in it, and all of them
+                          are waited for */
     uint64_t down_bytes, up_bytes; /* in the measured time, at the receivers, verified */
     uint64_t operations;           /* LOAD_ECHO: messages back; LOAD_OPEN: connections through; LOAD_HOLD: held */
     uint64_t reconnects, late;     /* late: planned messages that the load itself sent more than a millisecond late */
@@ -87,14 +92,15 @@ void load_run(const struct load_job *job, const struct place *place, struct load
 /* The other end: a process that serves until target_stop or until the harness is gone. */
 struct target {
     pid_t pid;
-    int control; /* its standard input: closed, it ends */
+    int control; /* closed, it ends */
     struct sockaddr_in address;
 };
 
 /* Listens on `bind_address` with a free port (or the port in it). False with errno. */
 bool target_start(struct target *target, struct in_addr bind_address, uint16_t port, const struct place *place);
 void target_stop(struct target *target);
-/* The target's loop itself, in the calling process, until `control` ends; threads 1 or more. */
+/* The target's loop itself, in the calling process and one thread, until `control` (no plain file) ends: 0; −1: it
+ * could not begin. */
 int target_serve(int listener, int control);
 
 #endif

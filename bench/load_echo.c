@@ -143,8 +143,9 @@ static void on_all_running(struct job *job, uint64_t now) {
     job->plan_ns = now;
 }
 
+/* What was due before the measured time ended is sent however late that is. */
 static bool has_plan(const struct job *job) {
-    return by_clock(job) && job->plan_ns != 0 && (job->phase == PHASE_WARMUP || job->phase == PHASE_MEASURING);
+    return by_clock(job) && job->plan_ns != 0 && due_ns(job, job->plan_next) < job->window_end_ns;
 }
 
 static uint64_t next_ns(const struct job *job) {
@@ -169,7 +170,7 @@ static uint64_t position(const struct flow *flow) {
 }
 
 static bool is_drained(const struct job *job) {
-    return job->outstanding == 0;
+    return job->outstanding == 0 && !has_plan(job);
 }
 
 const struct load_driver load_echo_driver = {.on_greeted = on_greeted,

@@ -2,6 +2,7 @@
 #ifndef BENCH_LOAD_NET_H
 #define BENCH_LOAD_NET_H
 
+#include "bench/load.h"
 #include "bench/place.h"
 #include "bench/stream.h"
 #include <stdbool.h>
@@ -10,7 +11,7 @@
 #include <sys/types.h>
 
 #define LOAD_BUFFER_BYTES (256u << 10)
-#define LOAD_TICK_NS (20 * UINT64_C(1000000))
+#define LOAD_TICK_NS (LOAD_REPORT_MS * UINT64_C(1000000))
 
 uint64_t load_now(void);
 

@@ -50,13 +50,15 @@ static int host_timeout(const struct host *host, uint64_t tick_ns) {
 }
 
 /* One turn. False: `control` has ended. */
-static bool host_turn(struct host *host, uint64_t *tick_ns) {
+static bool host_turn(struct host *host, int control, uint64_t *tick_ns) {
     struct epoll_event events[EVENTS_MAX];
     int count = epoll_wait(host->epoll, events, EVENTS_MAX, host_timeout(host, *tick_ns));
     for (int i = 0; i < count; i++) {
-        if (events[i].data.ptr == host)
-            return false;
-        if (events[i].data.ptr == &host->listener)
+        if (events[i].data.ptr == host) {
+            char ignored;
+            if (read(control, &ignored, 1) <= 0)
+                return false;
+        } else if (events[i].data.ptr == &host->listener)
             on_connection(host);
         else
             guest_on_event(host, events[i].data.ptr, events[i].events);
@@ -85,7 +87,7 @@ int target_serve(int listener, int control) {
     struct epoll_event connection = {.events = EPOLLIN, .data.ptr = &host->listener};
     bool works = host->epoll >= 0 && epoll_ctl(host->epoll, EPOLL_CTL_ADD, control, &end) == 0 &&
                  epoll_ctl(host->epoll, EPOLL_CTL_ADD, listener, &connection) == 0;
-    while (works && host_turn(host, &tick_ns))
+    while (works && host_turn(host, control, &tick_ns))
         ;
     if (host->epoll >= 0)
         close(host->epoll);
