@@ -89,6 +89,18 @@
 #define LIMIT_USER_GROUPS 65536u         /* NGROUPS_MAX */
 #define LIMIT_NSS_ENTRY_BYTES (4u << 20) /* one user or group with all its members */
 
+/* How busy a shard is, and `Connections auto`. */
+#define LIMIT_SATURATION_WINDOW_NS UINT64_C(250000000) /* looked at so often */
+#define LIMIT_SATURATED_WINDOWS 2u                     /* busy in so many of them in a row: saturated */
+#define LIMIT_SATURATED_PERCENT 90u                    /* busy */
+#define LIMIT_UNSATURATED_PERCENT 75u                  /* saturated no more */
+#define LIMIT_AUTO_BULK_BYTES (256u << 10)             /* several flows' in one of them are worth another connection */
+#define LIMIT_AUTO_PAUSE_NS UINT64_C(1000000000)       /* from one connection that was added to the next */
+#define LIMIT_AUTO_IDLE_NS UINT64_C(15000000000)       /* without flows for so long: closed */
+#define LIMIT_AUTO_BACKOFF_NS UINT64_C(5000000000)     /* after a failure, doubled with each that follows */
+#define LIMIT_AUTO_BACKOFF_MAX_NS UINT64_C(300000000000)
+#define LIMIT_UNATTENDED_HANDSHAKE_S 30u /* all of it: nobody is asked */
+
 /* Plain relays. */
 #define LIMIT_SPLICE_PIPES_PER_SHARD 1024u
 #define LIMIT_SPLICE_PIPES_SPARE 8u        /* stay open unused */

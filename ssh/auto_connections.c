@@ -1,0 +1,107 @@
+#include "ssh/auto_connections.h"
+#include "engine/check.h"
+
+void auto_connections_init(struct auto_connections *connections, unsigned max) {
+    CHECK(max >= 1 && max <= LIMIT_SHARDS);
+    *connections = (struct auto_connections){.max = max};
+}
+
+static bool is_free(const struct auto_view *view) {
+    return view->presence == AUTO_SERVING && !view->saturated;
+}
+
+static unsigned count(const struct auto_connections *connections, const struct auto_view *views,
+                      bool (*counts)(const struct auto_view *)) {
+    unsigned sum = 0;
+    for (unsigned i = 0; i < connections->max; i++)
+        sum += counts(&views[i]);
+    return sum;
+}
+
+static bool is_saturated(const struct auto_view *view) {
+    return view->presence == AUTO_SERVING && view->saturated;
+}
+
+static bool is_leaving(const struct auto_view *view) {
+    return view->presence == AUTO_LEAVING;
+}
+
+/* More than trickles beside one bulk flow, and some of it where it could be had elsewhere. */
+static bool has_several_flows(const struct auto_view *view) {
+    return is_saturated(view) && view->flows > 1 && view->bytes >= LIMIT_AUTO_BULK_BYTES &&
+           view->movable >= LIMIT_AUTO_BULK_BYTES && view->bytes - view->heaviest >= view->bytes / 4;
+}
+
+static unsigned first_absent(const struct auto_connections *connections, const struct auto_view *views) {
+    unsigned i = 0;
+    while (i < connections->max && views[i].presence != AUTO_ABSENT)
+        i++;
+    return i;
+}
+
+bool auto_connections_wants_measures(const struct auto_connections *connections, uint64_t now_ns,
+                                     const struct auto_view *views) {
+    return !connections->opening && !connections->gave_up && now_ns >= connections->not_before_ns &&
+           count(connections, views, is_free) == 0 && count(connections, views, is_leaving) == 0 &&
+           first_absent(connections, views) < connections->max;
+}
+
+static bool another_helps(const struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
+    return auto_connections_wants_measures(connections, now_ns, views) &&
+           count(connections, views, has_several_flows) > 0;
+}
+
+/* While one is saturated, a free one is what the next flow needs. */
+static void note_idle(struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
+    bool needed = count(connections, views, is_saturated) > 0;
+    for (unsigned i = 0; i < connections->max; i++)
+        if (needed || views[i].presence != AUTO_SERVING || views[i].flows > 0)
+            connections->idle_since_ns[i] = now_ns;
+}
+
+/* The last of those that have been idle for long enough; 0: none. */
+static unsigned last_idle(const struct auto_connections *connections, uint64_t now_ns) {
+    unsigned i = connections->max - 1;
+    while (i > 0 && now_ns - connections->idle_since_ns[i] < LIMIT_AUTO_IDLE_NS)
+        i--;
+    return i;
+}
+
+enum auto_step auto_connections_step(struct auto_connections *connections, uint64_t now_ns,
+                                     const struct auto_view *views, unsigned *index) {
+    note_idle(connections, now_ns, views);
+    *index = last_idle(connections, now_ns);
+    if (*index > 0) {
+        connections->idle_since_ns[*index] = now_ns; /* a close that a new flow forestalls is not tried at once again */
+        return AUTO_CLOSE;
+    }
+    if (!another_helps(connections, now_ns, views))
+        return AUTO_STAY;
+    connections->opening = true;
+    *index = first_absent(connections, views);
+    return AUTO_OPEN;
+}
+
+void auto_connections_opened(struct auto_connections *connections, uint64_t now_ns) {
+    connections->opening = false;
+    connections->failures = 0;
+    connections->not_before_ns = now_ns + LIMIT_AUTO_PAUSE_NS;
+}
+
+static void hold_off(struct auto_connections *connections, uint64_t now_ns) {
+    uint64_t wait_ns = LIMIT_AUTO_BACKOFF_NS;
+    for (unsigned i = 0; i < connections->failures && wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS; i++)
+        wait_ns *= 2;
+    connections->failures++;
+    connections->not_before_ns = now_ns + (wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS ? wait_ns : LIMIT_AUTO_BACKOFF_MAX_NS);
+}
+
+void auto_connections_failed(struct auto_connections *connections, uint64_t now_ns, bool for_good) {
+    connections->opening = false;
+    connections->gave_up |= for_good;
+    hold_off(connections, now_ns);
+}
+
+void auto_connections_lost(struct auto_connections *connections, uint64_t now_ns) {
+    hold_off(connections, now_ns);
+}
