@@ -6,8 +6,8 @@
  * - LOAD_DOWN: the target sends the keyed stream: `bytes` of it and FIN, or until the connection ends when bytes is 0
  * - LOAD_UP: the client sends the stream and FIN; the target sends a struct load_report at once, every LOAD_REPORT_MS,
  *   and a final one after FIN, then FIN; what is counted is what arrived
- * - LOAD_ECHO: a byte from the target; then messages of `message_bytes`, each answered by as many bytes when it has
- * come whole; each way has its own stream, and both ends check
+ * - LOAD_ECHO: a byte from the target; then messages of `message_bytes`, each answered by as many bytes once it is
+ *   there whole; each way has its own stream, and both ends check
  * - LOAD_OPEN: a byte from the target and FIN
  * - LOAD_HOLD: a byte from the target, then nothing until FIN
  *

@@ -59,9 +59,10 @@ static inline uint64_t samples_sum(void) {
     return sum;
 }
 
-enum fault_kind { FAULT_NONE, FAULT_CORRUPT, FAULT_END, FAULT_RESET, FAULT_STALL, FAULT_LOSE };
+enum fault_kind { FAULT_NONE, FAULT_CORRUPT, FAULT_END, FAULT_RESET, FAULT_STALL, FAULT_LOSE, FAULT_SWAP };
 
-/* What happens to a connection, once, before byte `at` of a direction is passed on. */
+/* What happens to a connection, once, before byte `at` of a direction is passed on. FAULT_SWAP: what comes down on the
+ * first two connections goes to the other. */
 struct fault {
     enum fault_kind kind;
     bool up;
@@ -84,16 +85,9 @@ struct relay_pair {
 
 struct relay_way {
     struct relay_pair *pair;
+    int from, to;
     bool up;
 };
-
-static inline int way_from(const struct relay_way *way) {
-    return way->pair->fds[way->up ? 0 : 1];
-}
-
-static inline int way_to(const struct relay_way *way) {
-    return way->pair->fds[way->up ? 1 : 0];
-}
 
 /* A flow is one that breaks only after it has been one. */
 static inline void await_answer(const struct relay_way *way) {
@@ -132,7 +126,7 @@ static inline bool way_fault(const struct relay_way *way, char *byte) {
 
 static inline bool way_send(const struct relay_way *way, const char *data, size_t len) {
     while (len > 0) {
-        ssize_t n = send(way_to(way), data, len, MSG_NOSIGNAL);
+        ssize_t n = send(way->to, data, len, MSG_NOSIGNAL);
         if (n <= 0)
             return false;
         data += n;
@@ -151,11 +145,12 @@ static inline void *way_run(void *arg) {
     uint64_t done = 0;
     bool goes_on = true;
     while (goes_on) {
-        ssize_t n = recv(way_from(way), data, sizeof(data), 0);
+        ssize_t n = recv(way->from, data, sizeof(data), 0);
         if (n <= 0)
             break;
         size_t len = (size_t)n, before = len;
-        bool here = fault->kind != FAULT_NONE && fault->up == way->up && fault->at >= done && fault->at - done < len;
+        bool here = fault->kind != FAULT_NONE && fault->kind != FAULT_SWAP && fault->up == way->up &&
+                    fault->at >= done && fault->at - done < len;
         if (here)
             before = (size_t)(fault->at - done);
         goes_on = way_send(way, data, before);
@@ -165,7 +160,7 @@ static inline void *way_run(void *arg) {
             goes_on = goes_on && way_fault(way, data + before) && way_send(way, data + before, len - before);
         done += len;
     }
-    shutdown(way_to(way), SHUT_WR);
+    shutdown(way->to, SHUT_WR);
     if (atomic_fetch_sub(&pair->users, 1) == 1) {
         close(pair->fds[0]);
         close(pair->fds[1]);
@@ -175,31 +170,36 @@ static inline void *way_run(void *arg) {
     return NULL;
 }
 
-static inline void relay_connection(int fd, const struct fault *fault) {
-    struct relay_pair *pair = calloc(1, sizeof(*pair));
+static inline void way_start(struct relay_pair *pair, int from, int to, bool up) {
+    struct relay_way *way = calloc(1, sizeof(*way));
     pthread_t thread;
-    pair->fds[0] = fd;
+    *way = (struct relay_way){.pair = pair, .from = from, .to = to, .up = up};
+    if (pthread_create(&thread, NULL, way_run, way) != 0)
+        _exit(1);
+    pthread_detach(thread);
+}
+
+static inline struct relay_pair *relay_accept(int listener, const struct fault *fault) {
+    struct relay_pair *pair = calloc(1, sizeof(*pair));
+    pair->fds[0] = accept(listener, NULL, NULL);
     pair->fds[1] = socket(AF_INET, SOCK_STREAM, 0);
     pair->fault = *fault;
     pair->users = 2;
-    if (connect(pair->fds[1], (struct sockaddr *)&target.address, sizeof(target.address)) != 0)
+    if (pair->fds[0] < 0 || connect(pair->fds[1], (struct sockaddr *)&target.address, sizeof(target.address)) != 0)
         _exit(1);
-    for (int up = 0; up < 2; up++) {
-        struct relay_way *way = calloc(1, sizeof(*way));
-        *way = (struct relay_way){.pair = pair, .up = up};
-        if (pthread_create(&thread, NULL, way_run, way) != 0)
-            _exit(1);
-        pthread_detach(thread);
-    }
+    way_start(pair, pair->fds[0], pair->fds[1], true);
+    return pair;
 }
 
 _Noreturn static inline void relay_main(int listener, struct fault fault) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) {
-        int fd = accept(listener, NULL, NULL);
-        if (fd < 0)
-            _exit(1);
-        relay_connection(fd, &fault);
+        struct relay_pair *pair = relay_accept(listener, &fault), *other = pair;
+        if (fault.kind == FAULT_SWAP)
+            other = relay_accept(listener, &fault);
+        way_start(pair, other->fds[1], pair->fds[0], false);
+        if (other != pair)
+            way_start(other, pair->fds[1], other->fds[0], false);
         if (!fault.every)
             fault.kind = FAULT_NONE;
     }

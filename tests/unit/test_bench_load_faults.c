@@ -70,6 +70,14 @@ Test(load_faults, a_lost_byte_is_found) {
                "ended by the other side at byte 2999999");
 }
 
+Test(load_faults, swapped_flows_are_found) {
+    for (int i = 0; i < 2; i++) {
+        struct load_job job = i == 0 ? bulk(LOAD_DOWN) : messages(1000);
+        job.flows = 2;
+        fails_with(job, (struct fault){.kind = FAULT_SWAP}, "not what was sent at byte");
+    }
+}
+
 Test(load_faults, a_changed_byte_of_a_message_is_found_either_way) {
     fails_with(messages(100), (struct fault){.kind = FAULT_CORRUPT, .up = true, .at = WISH_BYTES + 12345},
                "flow 0: what arrived there is not what was sent at byte 12345");
