@@ -18,6 +18,7 @@ static _Atomic bool log_syslog_now;
 static log_wrap_fn *_Atomic log_wrap_now;
 static _Atomic uint64_t log_lost_now; /* lines that were not written, or not whole */
 static _Atomic bool log_torn_now;     /* the last of them was begun */
+static _Thread_local bool log_hushed;
 
 /* ---- where lines go ---- */
 
@@ -136,12 +137,18 @@ void log_record_compose(struct log_record *record, enum log_level level, const c
     va_end(args);
 }
 
+/* Of a line that this thread asks for. */
+static enum log_level line_level(enum log_level level) {
+    return log_hushed && level > LOG_LEVEL_FATAL && level < LOG_LEVEL_VERBOSE ? LOG_LEVEL_VERBOSE : level;
+}
+
 static bool line_wanted(enum log_level level) {
     return level != LOG_LEVEL_QUIET && log_wants(level);
 }
 
 void log_line(enum log_level level, const char *format, ...) {
     struct log_record record;
+    level = line_level(level);
     if (!line_wanted(level))
         return;
     va_list args;
@@ -153,6 +160,7 @@ void log_line(enum log_level level, const char *format, ...) {
 
 void log_plain(enum log_level level, const char *format, ...) {
     struct log_record record;
+    level = line_level(level);
     if (!line_wanted(level))
         return;
     va_list args;
@@ -181,6 +189,10 @@ void log_init(const char *program, enum log_level level, int fd) {
 
 void log_set_level(enum log_level level) {
     atomic_store_explicit(&log_level_now, (int)level, memory_order_relaxed);
+}
+
+void log_hush_thread(void) {
+    log_hushed = true;
 }
 
 enum log_level log_level(void) {

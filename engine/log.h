@@ -41,6 +41,9 @@ void log_set_fd(int fd);
  * what stands for the text. It must not log. NULL: as it is, after the program's name. */
 typedef void log_wrap_fn(char *out, unsigned long cap, enum log_level level, const char *text);
 void log_set_wrap(log_wrap_fn *wrap);
+/* What this thread does is no concern of anybody's: from now on its lines are VERBOSE, but for FATAL and what is lower
+ * anyway. */
+void log_hush_thread(void);
 enum log_level log_level(void);
 static inline bool log_wants(enum log_level level) {
     return level <= log_level();

@@ -58,6 +58,10 @@ void shard_stop(struct shard *shard);
 /* Waits for the thread, frees everything. CHECKs that pools are whole again. */
 void shard_join(struct shard *shard);
 
+/* Any thread: for how long its thread has run, or waited for a processor to run on, since it was started. What the
+ * kernel knows, late by some milliseconds. 0: it does not tell. */
+uint64_t shard_busy_ns(const struct shard *shard);
+
 /* Without a thread, on the caller's: init with an already created backend (whose slots are &shard->slots after init:
  * the maker is called with them), then shard_turn. */
 MUST_USE int shard_init(struct shard *shard, const struct shard_options *options,

@@ -2,6 +2,7 @@
 #include "log_pipe.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -35,6 +36,29 @@ Test(log, level_decides_what_is_written) {
     log_fatal("no");
     log_line(LOG_LEVEL_QUIET, "no");
     cr_assert_str_eq(logged(out, sizeof out), "");
+}
+
+static void *say_hushed(void *arg) {
+    (void)arg;
+    log_hush_thread();
+    log_error("unheard");
+    log_plain(LOG_LEVEL_INFO, "unheard");
+    log_fatal("heard");
+    return NULL;
+}
+
+Test(log, a_hushed_thread_is_heard_at_verbose_only) {
+    char out[256];
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, say_hushed, NULL), 0);
+    pthread_join(thread, NULL);
+    cr_assert_str_eq(logged(out, sizeof out), "leat: heard\n");
+    log_info("others are heard");
+    cr_assert_str_eq(logged(out, sizeof out), "leat: others are heard\n");
+    log_set_level(LOG_LEVEL_VERBOSE);
+    cr_assert_eq(pthread_create(&thread, NULL, say_hushed, NULL), 0);
+    pthread_join(thread, NULL);
+    cr_assert_str_eq(logged(out, sizeof out), "leat: unheard\nunheard\nleat: heard\n");
 }
 
 Test(log, errno_is_kept) {

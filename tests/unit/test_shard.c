@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Knows polls only; time passes only by waiting. */
@@ -422,6 +423,44 @@ Test(thread, a_timer_wakes_a_sleeping_shard, .timeout = 20) {
         shard_join(threaded);
         sem_destroy(&ticking.done);
     }
+}
+
+#define SPIN_NS UINT64_C(50000000)
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void spin(void *arg, int64_t value) {
+    (void)value;
+    for (uint64_t end_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) + SPIN_NS; clock_ns(CLOCK_THREAD_CPUTIME_ID) < end_ns;)
+        continue;
+    sem_post(arg);
+}
+
+/* The kernel's accounts come late; what they say in the end is what was done. */
+Test(thread, how_busy_it_was, .timeout = 60) {
+    struct shard_options options = {.backend = IO_BACKEND_AUTO, .cpu = -1};
+    struct timespec pause = {.tv_nsec = 20000000};
+    uint64_t started_ns = clock_ns(CLOCK_MONOTONIC);
+    struct shard *threaded;
+    sem_t done;
+    sem_init(&done, 0, 0);
+    cr_assert_eq(shard_start(&options, &threaded), ERR_OK);
+    cr_assert_eq(shard_post(threaded, spin, &done, 0), ERR_OK);
+    sem_wait(&done);
+    while (shard_busy_ns(threaded) < SPIN_NS)
+        nanosleep(&pause, NULL);
+    nanosleep(&pause, NULL);
+    uint64_t busy_ns = shard_busy_ns(threaded);
+    cr_expect_leq(busy_ns, clock_ns(CLOCK_MONOTONIC) - started_ns);
+    nanosleep(&pause, NULL);
+    cr_expect_lt(shard_busy_ns(threaded) - busy_ns, (uint64_t)pause.tv_nsec, "asleep is not busy");
+    shard_stop(threaded);
+    shard_join(threaded);
+    sem_destroy(&done);
 }
 
 Test(thread, a_start_that_fails_says_why_and_leaves_nothing) {
