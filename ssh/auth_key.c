@@ -2,6 +2,7 @@
 #include "engine/log.h"
 #include "ssh/auth_internal.h"
 #include "ssh/provider.h"
+#include <string.h>
 
 static int call_agent(ssh_session ssh, void *arg) {
     (void)arg;
@@ -109,6 +110,12 @@ static int try_file(struct auth *auth, const struct identity *identity, enum aut
     return err;
 }
 
+/* A key that signs when a person touches it. */
+static bool wants_touch(const struct identity *identity) {
+    const char *type = identity->public ? ssh_key_type_to_char(ssh_key_type(identity->public)) : NULL;
+    return type && strncmp(type, "sk-", 3) == 0;
+}
+
 /* A server that wants two keys one after the other may want one now that it refused before. */
 static void reopen(struct auth *auth) {
     for (unsigned i = 0; i < auth->identities_count; i++)
@@ -136,6 +143,7 @@ int auth_publickey(struct auth *auth, enum auth_answer *answer) {
         identity->accepted = true;
         if (identity->base64)
             secrets_note(&auth->secrets->key_won, identity->base64);
+        auth->secrets->touch_won |= wants_touch(identity);
         if (*answer == AUTH_PARTLY)
             reopen(auth);
         return 0;

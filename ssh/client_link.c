@@ -168,7 +168,8 @@ static int wait_socket(struct client_link *link) {
     if (n < 0)
         return errno == EINTR ? 0 : fail(link, ERR_SYSTEM, "poll: %s", strerror(errno));
     if (n == 0 && deadline_passed(link->deadline_ns))
-        return fail(link, ERR_TIMEOUT, "Connection to %s timed out during the key exchange", link->where);
+        return fail(link, ERR_TIMEOUT, "Connection to %s timed out during the %s", link->where,
+                    link->limit_ns ? "handshake" : "key exchange");
     return ready.revents & (POLLIN | POLLHUP | POLLERR) ? receive(link) : 0;
 }
 

@@ -6,6 +6,7 @@
 struct client_link {
     const struct options *options;
     struct authenticated *made; /* owns fd, transport and speaker */
+    uint64_t limit_ns;          /* of everything, when nobody is asked; 0: none */
     uint64_t deadline_ns;       /* deadline.h; 0 while a person may be asked */
     char address[64];           /* the peer's, numeric; "" behind a ProxyCommand */
     char where[320];            /* "HOST port N" */

@@ -1,4 +1,5 @@
 #include "ssh/handshake.h"
+#include "engine/limits.h"
 #include "engine/log.h"
 #include "ssh/algorithms.h"
 #include "ssh/auth.h"
@@ -151,7 +152,7 @@ static int exchange_keys(struct client_link *link) {
 
 static int shake_hands(struct client_link *link, struct secrets *secrets) {
     struct authenticated *made = link->made;
-    link->deadline_ns = deadline_after_s(link->options->connect_timeout_s);
+    link->deadline_ns = link->limit_ns ? link->limit_ns : deadline_after_s(link->options->connect_timeout_s);
     int err = reach(link);
     if (!err)
         err = start_speaking(made, link->options);
@@ -159,7 +160,7 @@ static int shake_hands(struct client_link *link, struct secrets *secrets) {
         err = exchange_keys(link);
     if (err)
         return err;
-    link->deadline_ns = 0; /* from here on a person may be asked */
+    link->deadline_ns = link->limit_ns; /* from here on a person may be asked */
     err = hostkey_verify(link, secrets);
     if (!err)
         err = auth_run(link, secrets);
@@ -169,7 +170,8 @@ static int shake_hands(struct client_link *link, struct secrets *secrets) {
     return link_take_early(link, &made->early, &made->early_len);
 }
 
-int handshake_client(const struct options *options, struct secrets *secrets, struct authenticated **result) {
+static int make(const struct options *options, struct secrets *secrets, uint32_t limit_s,
+                struct authenticated **result) {
     struct client_link link;
     struct authenticated *made = calloc(1, sizeof *made);
     *result = NULL;
@@ -177,6 +179,7 @@ int handshake_client(const struct options *options, struct secrets *secrets, str
         return ERR_NOMEM;
     made->fd = made->proxy_pidfd = -1;
     int err = link_init(&link, options, made);
+    link.limit_ns = deadline_after_s(limit_s);
     if (!err)
         err = shake_hands(&link, secrets);
     if (err && made->speaking) {
@@ -190,6 +193,17 @@ int handshake_client(const struct options *options, struct secrets *secrets, str
     }
     *result = made;
     return 0;
+}
+
+int handshake_client(const struct options *options, struct secrets *secrets, struct authenticated **result) {
+    return make(options, secrets, 0, result);
+}
+
+int handshake_unattended(const struct options *options, struct secrets *secrets, struct authenticated **result) {
+    struct options alone = *options; /* what it points to stays the owner's */
+    alone.batch_mode = true;
+    alone.strict_host_key_checking = HOST_KEY_CHECK_YES;
+    return make(&alone, secrets, LIMIT_UNATTENDED_HANDSHAKE_S, result);
 }
 
 void authenticated_destroy(struct authenticated *made) {

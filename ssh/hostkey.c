@@ -223,6 +223,7 @@ static int decide(const struct presented *presented) {
     case KNOWN_HOST_SAME:
         log_verbose("Host '%s' is known and matches the %s host key (%s:%u).", presented->name, presented->title,
                     presented->known.file, presented->known.line);
+        remember(presented);
         return 0;
     case KNOWN_HOST_CHANGED:
         return refuse_changed(presented);

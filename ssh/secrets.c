@@ -1,5 +1,6 @@
 #include "ssh/secrets.h"
 #include "engine/log.h"
+#include "ssh/auth.h"
 #include "ssh/provider.h"
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +38,26 @@ static void free_keys(struct secrets *secrets) {
     free(secrets->keys);
 }
 
+void secrets_strip(struct secrets *secrets) {
+    free_keys(secrets);
+    secrets->keys = NULL;
+    secrets->keys_count = 0;
+    secrets_keep_password(secrets, NULL);
+    secrets_forget_answers(secrets);
+}
+
+const char *secrets_person_needed(const struct secrets *secrets) {
+    if (secrets->keys_count > 0)
+        return "the key has a passphrase and is in no agent";
+    if (secrets->methods_won & ~(unsigned)AUTH_PUBLICKEY)
+        return "the server was given more than a key";
+    return secrets->touch_won ? "a security key is to be touched" : NULL;
+}
+
 void secrets_wipe(struct secrets *secrets) {
     if (!secrets)
         return;
-    free_keys(secrets);
-    secret_free(secrets->password);
-    secrets_forget_answers(secrets);
+    secrets_strip(secrets);
     free(secrets->host_key);
     free(secrets->banner);
     free(secrets->key_won);

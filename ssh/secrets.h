@@ -4,6 +4,7 @@
  * before provider_deinit, whose library context the keys live in. */
 #include "ssh/handshake.h"
 #include <libssh/libssh.h>
+#include <stdbool.h>
 
 #define SECRET_BYTES 1024u /* of one answer, with its NUL */
 #define SECRETS_ANSWERS_MAX 16u
@@ -30,6 +31,7 @@ struct secrets {
     char *banner;         /* the server's, shown last: once is enough for all connections */
     unsigned methods_won; /* bits of enum auth_method: what got a connection in goes first on the next */
     char *key_won;        /* base64 of the public key that was accepted last */
+    bool touch_won;       /* it was a security key's, which a person touches each time */
 };
 
 ssh_key secrets_find_key(const struct secrets *secrets, const char *path); /* borrowed; NULL: not there */

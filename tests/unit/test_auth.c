@@ -182,6 +182,62 @@ Test(auth, key_with_passphrase) {
     ssh_string_free_char(base64);
 }
 
+/* One more connection, with nobody there. */
+static int shake_unattended(void) {
+    struct authenticated *made;
+    secrets_strip(secrets);
+    file_put(place.answers, "right\nright\nopen sesame\n", 0600); /* if it asked after all */
+    file_put(place.asked, "", 0600);
+    int err = handshake_unattended(&place.options, secrets, &made);
+    cr_assert_eq(made != NULL, err == 0);
+    authenticated_destroy(made);
+    cr_assert_str_eq(file_get(place.asked), "");
+    return err;
+}
+
+Test(auth, unattended_with_a_key) {
+    char *base64 = make_key(&place, "good", NULL);
+    server.methods = SSH_AUTH_METHOD_PUBLICKEY;
+    server.key_base64 = base64;
+    server_begin(&server, &place);
+    place_identity("good");
+    cr_assert_eq(shake(), 0);
+    cr_assert_null(secrets_person_needed(secrets));
+    cr_assert_eq(shake_unattended(), 0);
+    ssh_string_free_char(base64);
+}
+
+Test(auth, unattended_without_the_passphrase) {
+    char *base64 = make_key(&place, "locked", "open sesame");
+    server.methods = SSH_AUTH_METHOD_PUBLICKEY;
+    server.key_base64 = base64;
+    server_begin(&server, &place);
+    place_identity("locked");
+    file_put(place.answers, "open sesame\n", 0600);
+    cr_assert_eq(shake(), 0);
+    cr_assert_not_null(secrets_person_needed(secrets));
+    cr_assert_eq(shake_unattended(), ERR_AUTH);
+    ssh_string_free_char(base64);
+}
+
+Test(auth, unattended_without_the_password) {
+    server.methods = SSH_AUTH_METHOD_PASSWORD;
+    server_begin(&server, &place);
+    file_put(place.answers, "right\n", 0600);
+    cr_assert_eq(shake(), 0);
+    cr_assert_not_null(secrets_person_needed(secrets));
+    cr_assert_eq(shake_unattended(), ERR_AUTH);
+}
+
+Test(auth, unattended_without_the_answers) {
+    server.methods = SSH_AUTH_METHOD_INTERACTIVE;
+    server_begin(&server, &place);
+    file_put(place.answers, "right\nright\nright\n", 0600);
+    cr_assert_eq(shake(), 0);
+    cr_assert_not_null(secrets_person_needed(secrets));
+    cr_assert_eq(shake_unattended(), ERR_AUTH);
+}
+
 Test(auth, passphrase_is_not_asked_for_a_key_the_server_does_not_know) {
     ssh_string_free_char(make_key(&place, "locked", "open sesame"));
     server.methods = SSH_AUTH_METHOD_PUBLICKEY;

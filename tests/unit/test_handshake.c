@@ -57,6 +57,33 @@ Test(handshake, new_key_is_recorded_and_then_known) {
     cr_assert_eq(file_count(place.known_hosts, "\n"), 1);
 }
 
+static int shake_unattended(void) {
+    struct authenticated *made;
+    int err = handshake_unattended(&place.options, secrets, &made);
+    cr_assert_eq(made != NULL, err == 0);
+    authenticated_destroy(made);
+    return err;
+}
+
+/* Whatever StrictHostKeyChecking would do with a person there. The server wants a password, so that is how far it gets
+ * with a key that is known. */
+Test(handshake, unattended_takes_no_new_host_key) {
+    cr_assert_eq(shake_unattended(), ERR_HOSTKEY);
+    cr_assert_eq(file_count(place.log, "permanently added"), 0);
+    cr_assert_eq(shake(), 0);
+    cr_assert_eq(shake_unattended(), ERR_AUTH);
+    forget();
+    cr_assert_eq(shake_unattended(), ERR_AUTH, "it is in the file");
+}
+
+Test(handshake, unattended_knows_the_key_of_the_connection_before) {
+    cr_assert_eq(shake(), 0);
+    cr_assert_eq(unlink(place.known_hosts), 0);
+    cr_assert_eq(shake_unattended(), ERR_AUTH);
+    forget();
+    cr_assert_eq(shake_unattended(), ERR_HOSTKEY);
+}
+
 Test(handshake, hashed_record_is_known_again) {
     place.options.hash_known_hosts = true;
     cr_assert_eq(shake(), 0);
