@@ -54,6 +54,11 @@ static void conn_receive_into(struct conn *conn, unsigned n) {
     uint64_t left = conn->credit;
     unsigned taken = 0;
     conn->recv_asked = 0;
+    if (n > 1 && !conn->recv_many)
+        conn->recv_many = malloc(LIMIT_SLOTS_PER_RECV * sizeof *conn->recv_many);
+    struct iovec *iov = n > 1 && conn->recv_many ? conn->recv_many : &conn->recv_one;
+    if (iov == &conn->recv_one)
+        n = 1;
     while (taken < n && left > 0) {
         struct slot *slot = slot_take(&conn->shard->slots);
         if (!slot)
@@ -61,7 +66,7 @@ static void conn_receive_into(struct conn *conn, unsigned n) {
         slot->len = left < conn->slot_max ? (uint32_t)left : conn->slot_max;
         left -= slot->len;
         conn->recv_asked += slot->len;
-        conn->recv_iov[taken++] = (struct iovec){.iov_base = slot->data, .iov_len = slot->len};
+        iov[taken++] = (struct iovec){.iov_base = slot->data, .iov_len = slot->len};
         *last = slot;
         last = &slot->next;
     }
@@ -69,7 +74,7 @@ static void conn_receive_into(struct conn *conn, unsigned n) {
     if (taken == 0)
         slot_wait(&conn->shard->slots, &conn->slot_waiter);
     else
-        io_recv(conn->shard->io, &conn->recv, conn->fd, conn->recv_iov, taken);
+        io_recv(conn->shard->io, &conn->recv, conn->fd, iov, taken);
 }
 
 /* The woken connection takes its slot at once: a wake-up that took none would be lost for those who wait behind it. */
@@ -135,10 +140,14 @@ static void conn_deliver(struct conn *conn) {
             continue;
         }
         conn->credit -= slot->len < conn->credit ? slot->len : conn->credit;
-        conn->bytes_in += slot->len;
         conn->ops->on_slot(conn, slot);
     }
     conn->delivering = false;
+}
+
+static void conn_free(struct iovec **iov) {
+    free(*iov);
+    *iov = NULL;
 }
 
 /* A receive that was not filled has drained the socket: the next one waits, and a cold one waits without slots. The
@@ -151,6 +160,8 @@ static void conn_adapt(struct conn *conn, uint32_t bytes) {
         conn->hot *= 2;
     if (bytes < conn->recv_asked / 2)
         conn->hot = conn->hot > 2 ? conn->hot / 2 : 0;
+    if (!conn->recv_filled)
+        conn_free(&conn->recv_many);
 }
 
 static void conn_receive_failed(struct conn *conn, int error_number) {
@@ -192,10 +203,10 @@ static void recv_done(struct io_op *op, int32_t res) {
 /* ---- write side ---- */
 
 static void conn_send(struct conn *conn) {
-    if (!conn->send_many && conn->out.count > CONN_SEND_FEW)
+    if (!conn->send_many && conn->out.count > 1)
         conn->send_many = malloc(LIMIT_SEND_IOV * sizeof *conn->send_many);
-    struct iovec *iov = conn->send_many ? conn->send_many : conn->send_few;
-    unsigned iov_max = conn->send_many ? LIMIT_SEND_IOV : CONN_SEND_FEW;
+    struct iovec *iov = conn->send_many ? conn->send_many : &conn->send_one;
+    unsigned iov_max = conn->send_many ? LIMIT_SEND_IOV : 1;
     unsigned n = sendq_begin(&conn->out, iov, iov_max, &conn->send_bytes);
     io_send(conn->shard->io, &conn->send, conn->fd, iov, n, IO_SEND_NOW);
 }
@@ -216,8 +227,9 @@ static void conn_sent(struct conn *conn, uint64_t bytes) {
 static void send_done(struct io_op *op, int32_t res) {
     struct conn *conn = list_entry(op, struct conn, send);
     uint64_t bytes = res < 0 ? 0 : (uint64_t)res;
-    conn->bytes_out += bytes;
     sendq_end(&conn->out, bytes);
+    if (sendq_empty(&conn->out))
+        conn_free(&conn->send_many);
     if (conn->closing)
         shard_defer(conn->shard, &conn->flush);
     else if (res < 0 && res != -EAGAIN)
@@ -297,9 +309,9 @@ static void conn_join(struct conn *conn) {
         return;
     struct shard *shard = conn->shard;
     sendq_drop(&conn->out);
-    free(conn->send_many);
-    conn->send_many = NULL;
-    io_close(shard->io, conn->fd, conn->close_mode);
+    conn_free(&conn->send_many);
+    conn_free(&conn->recv_many);
+    io_close(shard->io, conn->fd, conn->close_resets ? IO_CLOSE_RESET : IO_CLOSE);
     conn->fd = -1;
     listener_resume(shard);
     conn->ops->on_closed(conn);
@@ -326,12 +338,11 @@ static void flush_run(struct task *task) {
 
 static void conn_end(struct conn *conn, enum io_close_mode mode) {
     if (conn->closing) {
-        if (mode == IO_CLOSE_RESET)
-            conn->close_mode = mode;
+        conn->close_resets |= mode == IO_CLOSE_RESET;
         return;
     }
     conn->closing = true;
-    conn->close_mode = mode;
+    conn->close_resets = mode == IO_CLOSE_RESET;
     slot_unwait(&conn->slot_waiter);
     io_cancel(conn->shard->io, &conn->recv);
     io_cancel(conn->shard->io, &conn->send);

@@ -1,5 +1,6 @@
 #pragma once
-/* One plain TCP endpoint (an application's socket, or a forward's target) on a shard.
+/* One plain TCP endpoint (an application's socket, or a forward's target) on a shard. There may be many thousands,
+ * nearly all of them idle: what only a busy one needs is allocated while it is.
  *
  * Reading: payload goes straight into packet slots. Nothing is read without credit, and an idle connection holds no
  * slot: a cold connection uses io_recv_slot, one that keeps filling slots receives into several at once. Writing:
@@ -12,8 +13,6 @@
 #include "engine/limits.h"
 #include "engine/sendq.h"
 #include "engine/shard.h"
-
-#define CONN_SEND_FEW 4u
 
 struct conn;
 struct conn_ops {
@@ -33,26 +32,26 @@ struct conn {
     const struct conn_ops *ops;
     void *owner; /* for the ops' owner */
     int fd;
-    uint64_t bytes_in, bytes_out;
     /* private */
+    uint32_t slot_max;
     struct io_op recv, send, watch;
-    struct iovec recv_iov[LIMIT_SLOTS_PER_RECV];
-    struct slot *recv_slots; /* of the vectored receive in flight; then those not handed over yet */
+    struct iovec recv_one, send_one;
+    struct iovec *recv_many, *send_many; /* while more than one buffer is in flight or soon will be; else NULL */
+    struct slot *recv_slots;             /* of the vectored receive in flight; then those not handed over yet */
     struct slot_waiter slot_waiter;
     struct task flush;
     struct sendq out;
-    struct iovec send_few[CONN_SEND_FEW], *send_many; /* most connections never queue more than a few segments */
-    uint64_t send_bytes;                              /* asked for by the send in flight */
-    uint64_t credit;                                  /* may be read, what a receive in flight brings included */
-    uint32_t slot_max, recv_asked;
-    uint8_t hot;       /* slots in the next vectored receive; 0: cold */
-    bool recv_filled;  /* the last receive filled all it asked for: there is probably more */
-    bool delivering;   /* inside on_slot */
-    bool waiting_room; /* the socket is full: sending goes on when the watch sees POLLOUT */
-    bool watch_room;   /* the watch in flight looks for POLLOUT too */
-    bool hung_up;      /* the watch saw a hang-up that is no error: it would only spin */
-    bool read_ended, finishing, finished, failed, closing;
-    enum io_close_mode close_mode;
+    uint64_t send_bytes; /* asked for by the send in flight */
+    uint64_t credit;     /* may be read, what a receive in flight brings included */
+    uint32_t recv_asked;
+    uint8_t hot;           /* slots in the next vectored receive; 0: cold */
+    bool recv_filled : 1;  /* the last receive filled all it asked for: there is probably more */
+    bool delivering : 1;   /* inside on_slot */
+    bool waiting_room : 1; /* the socket is full: sending goes on when the watch sees POLLOUT */
+    bool watch_room : 1;   /* the watch in flight looks for POLLOUT too */
+    bool hung_up : 1;      /* the watch saw a hang-up that is no error: it would only spin */
+    bool read_ended : 1, finishing : 1, finished : 1, failed : 1, closing : 1;
+    bool close_resets : 1;
 };
 
 /* Takes over fd (connected, non-blocking): closed by conn_close/conn_abort. Sets TCP_NODELAY (ignored on other

@@ -105,7 +105,8 @@ void io_op_set_iov(struct io_op *op, struct iovec *iov, unsigned n) {
         total += iov[i].iov_len;
     /* A receive into nothing would look like end of file; a result is an int32_t. */
     CHECK(total > 0 && total <= INT32_MAX);
-    op->msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
+    op->iov = iov;
+    op->iov_count = (uint16_t)n;
     op->total_bytes = (uint32_t)total;
     op->done_bytes = 0;
 }
@@ -116,13 +117,13 @@ bool io_op_advance(struct io_op *op, uint32_t bytes) {
     if (op->done_bytes == op->total_bytes)
         return true;
     size_t left = bytes;
-    while (left >= op->msg.msg_iov->iov_len) {
-        left -= op->msg.msg_iov->iov_len;
-        op->msg.msg_iov++;
-        op->msg.msg_iovlen--;
+    while (left >= op->iov->iov_len) {
+        left -= op->iov->iov_len;
+        op->iov++;
+        op->iov_count--;
     }
-    op->msg.msg_iov->iov_base = (char *)op->msg.msg_iov->iov_base + left;
-    op->msg.msg_iov->iov_len -= left;
+    op->iov->iov_base = (char *)op->iov->iov_base + left;
+    op->iov->iov_len -= left;
     return false;
 }
 

@@ -18,7 +18,7 @@
 
 #define EVENTS_PER_TURN 256
 #define ACCEPTS_PER_TURN 32   /* of one listener, so that a flood of connections leaves the others their turn */
-#define DESCRIPTORS_FIRST 64u /* first size of the table */
+#define PAGE_DESCRIPTORS 256u /* of the table, which grows by pages and never moves */
 
 _Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLPRI == EPOLLPRI && POLLERR == EPOLLERR &&
                    POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
@@ -42,10 +42,10 @@ struct epoll {
     int fd;
     bool no_pwait2;
     uint32_t in_flight;
-    uint32_t descriptors_size;
-    struct descriptor *descriptors; /* by descriptor number */
-    struct list ready;              /* ops to attempt, or settled, in this turn */
-    struct list ready_end;          /* how far this turn goes in it */
+    uint32_t pages_size;
+    struct descriptor **pages; /* by descriptor number; NULL: none of those was used yet */
+    struct list ready;         /* ops to attempt, or settled, in this turn */
+    struct list ready_end;     /* how far this turn goes in it */
     struct epoll_event events[EVENTS_PER_TURN];
 };
 
@@ -65,22 +65,25 @@ static enum side side_of(const struct io_op *op) {
     }
 }
 
-static bool descriptors_grow(struct epoll *e, int fd) {
-    uint32_t size = e->descriptors_size > 0 ? e->descriptors_size : DESCRIPTORS_FIRST;
-    while (size <= (uint32_t)fd)
-        size *= 2;
-    struct descriptor *grown = realloc(e->descriptors, size * sizeof *grown);
-    if (grown == NULL)
-        return false;
-    memset(grown + e->descriptors_size, 0, (size - e->descriptors_size) * sizeof *grown);
-    e->descriptors = grown;
-    e->descriptors_size = size;
-    return true;
+/* NULL: never used here. */
+static struct descriptor *descriptor_known(const struct epoll *e, int fd) {
+    const uint32_t page = (uint32_t)fd / PAGE_DESCRIPTORS;
+    return page < e->pages_size && e->pages[page] ? &e->pages[page][(uint32_t)fd % PAGE_DESCRIPTORS] : NULL;
 }
 
-/* NULL: never used here. */
-static struct descriptor *descriptor_known(struct epoll *e, int fd) {
-    return (uint32_t)fd < e->descriptors_size ? &e->descriptors[fd] : NULL;
+/* NULL: no memory. */
+static struct descriptor *descriptor_new(struct epoll *e, int fd) {
+    const uint32_t page = (uint32_t)fd / PAGE_DESCRIPTORS;
+    if (page >= e->pages_size) {
+        struct descriptor **grown = realloc(e->pages, (page + 1) * sizeof(*grown));
+        if (grown == NULL)
+            return NULL;
+        memset(grown + e->pages_size, 0, (page + 1 - e->pages_size) * sizeof(*grown));
+        e->pages = grown;
+        e->pages_size = page + 1;
+    }
+    e->pages[page] = calloc(PAGE_DESCRIPTORS, sizeof(struct descriptor));
+    return descriptor_known(e, fd);
 }
 
 static void op_ready(struct epoll *e, struct io_op *op) {
@@ -143,11 +146,11 @@ static void op_submit(struct epoll *e, struct io_op *op, enum io_kind kind, int 
     op->kind = (uint8_t)kind;
     op->fd = fd;
     e->in_flight++;
-    if ((uint32_t)fd >= e->descriptors_size && !descriptors_grow(e, fd)) {
+    struct descriptor *d = descriptor_known(e, fd);
+    if (d == NULL && (d = descriptor_new(e, fd)) == NULL) {
         op_settle(e, op, -ENOMEM);
         return;
     }
-    struct descriptor *d = &e->descriptors[fd];
     CHECK(d->ops[side_of(op)] == NULL);
     d->ops[side_of(op)] = op;
     int err = descriptor_watch(e, d, fd, interest, kind == IO_KIND_POLL && poll_must_ask(d, op->poll_events));
@@ -196,7 +199,7 @@ static void epoll_connect(struct io *io, struct io_op *op, int fd, const struct 
     if (op->settled)
         return;
     if (err == EINPROGRESS || err == EINTR)
-        e->descriptors[fd].writable = false;
+        descriptor_known(e, fd)->writable = false;
     else
         op_settle(e, op, -err);
 }
@@ -220,7 +223,7 @@ static void op_finish(struct epoll *e, struct io_op *op, int32_t res) {
 
 /* After a receive of at most `wanted` bytes: true when it is done, false when it must wait. */
 static bool received(struct epoll *e, struct io_op *op, ssize_t got, size_t wanted) {
-    struct descriptor *d = &e->descriptors[op->fd];
+    struct descriptor *d = descriptor_known(e, op->fd);
     if (got < 0 && errno == EAGAIN) {
         d->readable = false;
         return false;
@@ -238,17 +241,17 @@ static ssize_t recv_once(const struct io_op *op, void *data, size_t len) {
     return got;
 }
 
-static ssize_t recvmsg_once(struct io_op *op) {
+static ssize_t recvmsg_once(const struct io_op *op) {
+    struct msghdr msg = {.msg_iov = op->iov, .msg_iovlen = op->iov_count};
     ssize_t got;
     do
-        got = recvmsg(op->fd, &op->msg, MSG_DONTWAIT);
+        got = recvmsg(op->fd, &msg, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     return got;
 }
 
 static void attempt_recv(struct epoll *e, struct io_op *op) {
-    ssize_t got =
-        op->msg.msg_iovlen == 1 ? recv_once(op, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len) : recvmsg_once(op);
+    ssize_t got = op->iov_count == 1 ? recv_once(op, op->iov->iov_base, op->iov->iov_len) : recvmsg_once(op);
     if (received(e, op, got, op->total_bytes))
         op_finish(e, op, got < 0 ? -errno : (int32_t)got);
 }
@@ -274,10 +277,11 @@ static void attempt_recv_slot(struct epoll *e, struct io_op *op) {
 
 static ssize_t send_once(const struct io_op *op) {
     const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    const struct msghdr msg = {.msg_iov = op->iov, .msg_iovlen = op->iov_count};
     ssize_t sent;
     do
-        sent = op->msg.msg_iovlen == 1 ? send(op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, flags)
-                                       : sendmsg(op->fd, &op->msg, flags);
+        sent = op->iov_count == 1 ? send(op->fd, op->iov->iov_base, op->iov->iov_len, flags)
+                                  : sendmsg(op->fd, &msg, flags);
     while (sent < 0 && errno == EINTR);
     return sent;
 }
@@ -290,7 +294,7 @@ static void attempt_send(struct epoll *e, struct io_op *op) {
     }
     const bool all = sent > 0 && io_op_advance(op, (uint32_t)sent);
     if (!all)
-        e->descriptors[op->fd].writable = false; /* the kernel reports an edge when there is room again */
+        descriptor_known(e, op->fd)->writable = false; /* the kernel reports an edge when there is room again */
     if (all || op->nowait)
         op_finish(e, op, sent < 0 ? -EAGAIN : (int32_t)op->done_bytes);
 }
@@ -309,7 +313,7 @@ static void attempt_accept(struct epoll *e, struct io_op *op) {
         if (fd < 0 && io_accept_transient(errno))
             continue;
         if (fd < 0 && errno == EAGAIN) {
-            e->descriptors[op->fd].readable = false;
+            descriptor_known(e, op->fd)->readable = false;
             return;
         }
         if (fd < 0) {
@@ -451,7 +455,9 @@ static void epoll_destroy(struct io *io) {
     struct epoll *e = epoll_of(io);
     CHECK(e->in_flight == 0);
     close(e->fd);
-    free(e->descriptors);
+    for (uint32_t i = 0; i < e->pages_size; i++)
+        free(e->pages[i]);
+    free(e->pages);
     free(e);
 }
 

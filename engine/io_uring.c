@@ -32,6 +32,7 @@ struct uring {
     uint32_t in_flight;
     uint32_t addresses_used;
     struct sockaddr_storage addresses[ADDRESSES];
+    struct msghdr messages[SQ_ENTRIES]; /* of the request in the same place of the submission queue */
 };
 
 static struct uring *uring_of(struct io *io) {
@@ -59,6 +60,14 @@ static struct io_uring_sqe *sqe_get(struct uring *u) {
     return sqe;
 }
 
+/* The op's buffers as the kernel wants them. It has its own copy once the request is submitted
+ * (IORING_FEAT_SUBMIT_STABLE), and until then nothing else can be in this place of the queue. */
+static struct msghdr *message_of(struct uring *u, const struct io_uring_sqe *sqe, const struct io_op *op) {
+    struct msghdr *message = &u->messages[sqe - u->ring.sq.sqes];
+    *message = (struct msghdr){.msg_iov = op->iov, .msg_iovlen = op->iov_count};
+    return message;
+}
+
 static void prepare_recv_slot(struct io_uring_sqe *sqe, const struct io_op *op) {
     io_uring_prep_recv(sqe, op->fd, NULL, op->slot_max, 0);
     /* The kernel takes a lent slot when it receives; len stays the cap. */
@@ -68,16 +77,16 @@ static void prepare_recv_slot(struct io_uring_sqe *sqe, const struct io_op *op) 
     sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
-static void prepare_send(struct io_uring_sqe *sqe, const struct io_op *op) {
+static void prepare_send(struct uring *u, struct io_uring_sqe *sqe, const struct io_op *op) {
     /* DONTWAIT: -EAGAIN at once instead of waiting for room. WAITALL: the kernel itself goes on after a short send.
      * NOSIGNAL: EPIPE without SIGPIPE. */
     const int flags = MSG_NOSIGNAL | (op->nowait ? MSG_DONTWAIT : MSG_WAITALL);
     /* One buffer spares the kernel the copy of a msghdr. But a send that waits may end up in one of its worker threads,
      * and would block that: only sendmsg minds there that the socket is non-blocking. */
-    if (op->nowait && op->msg.msg_iovlen == 1)
-        io_uring_prep_send(sqe, op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, flags);
+    if (op->nowait && op->iov_count == 1)
+        io_uring_prep_send(sqe, op->fd, op->iov->iov_base, op->iov->iov_len, flags);
     else
-        io_uring_prep_sendmsg(sqe, op->fd, &op->msg, (unsigned)flags);
+        io_uring_prep_sendmsg(sqe, op->fd, message_of(u, sqe, op), (unsigned)flags);
 }
 
 static void prepare_poll(struct io_uring_sqe *sqe, const struct io_op *op) {
@@ -87,12 +96,13 @@ static void prepare_poll(struct io_uring_sqe *sqe, const struct io_op *op) {
         io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
 }
 
-static void prepare_recv(struct io_uring_sqe *sqe, struct io_op *op) {
-    if (op->msg.msg_iovlen == 1)
-        io_uring_prep_recv(sqe, op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, 0);
+static void prepare_recv(struct uring *u, struct io_uring_sqe *sqe, const struct io_op *op) {
+    if (op->iov_count == 1)
+        io_uring_prep_recv(sqe, op->fd, op->iov->iov_base, op->iov->iov_len, 0);
     else
-        io_uring_prep_recvmsg(sqe, op->fd, &op->msg, 0);
-    /* The last receive left nothing behind: another try would find nothing, or a scrap where SO_RCVLOWAT asks for more. */
+        io_uring_prep_recvmsg(sqe, op->fd, message_of(u, sqe, op), 0);
+    /* The last receive left nothing behind: another try would find nothing, or a scrap where SO_RCVLOWAT asks for more.
+     */
     if (op->drained)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
@@ -105,10 +115,10 @@ static void op_push(struct uring *u, struct io_op *op) {
         io_uring_prep_multishot_accept(sqe, op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         break;
     case IO_KIND_CONNECT:
-        io_uring_prep_connect(sqe, op->fd, op->msg.msg_name, op->msg.msg_namelen);
+        io_uring_prep_connect(sqe, op->fd, op->addr, op->total_bytes);
         break;
     case IO_KIND_RECV:
-        prepare_recv(sqe, op);
+        prepare_recv(u, sqe, op);
         break;
     case IO_KIND_RECV_SLOT:
         prepare_recv_slot(sqe, op);
@@ -117,7 +127,7 @@ static void op_push(struct uring *u, struct io_op *op) {
         if (op->edges)
             prepare_poll(sqe, op);
         else
-            prepare_send(sqe, op);
+            prepare_send(u, sqe, op);
         break;
     case IO_KIND_POLL:
         prepare_poll(sqe, op);
@@ -144,7 +154,8 @@ static void uring_connect(struct io *io, struct io_op *op, int fd, const struct 
         queue_flush(u);
     struct sockaddr_storage *copy = &u->addresses[u->addresses_used++];
     memcpy(copy, addr, addr_len);
-    op->msg = (struct msghdr){.msg_name = copy, .msg_namelen = addr_len};
+    op->addr = (const struct sockaddr *)copy;
+    op->total_bytes = addr_len;
     op_submit(io, op, IO_KIND_CONNECT, fd);
 }
 
@@ -259,7 +270,8 @@ static void on_recv(struct uring *u, struct io_op *op, int32_t res) {
 static int32_t poll_verdict(struct io_op *op, uint32_t events) {
     if (op->kind == IO_KIND_POLL)
         return (int32_t)(events & op->poll_events);
-    const ssize_t sent = sendmsg(op->fd, &op->msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const struct msghdr message = {.msg_iov = op->iov, .msg_iovlen = op->iov_count};
+    const ssize_t sent = sendmsg(op->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     return io_op_advance(op, (uint32_t)sent) ? (int32_t)op->total_bytes : 0;

@@ -49,8 +49,7 @@ void slot_unwait(struct slot_waiter *waiter);
 /* FIFO of slots through slot->next. */
 struct slot_queue {
     struct slot *first, **last;
-    uint32_t count;
-    uint64_t bytes;
+    uint32_t count, bytes;
 };
 void slot_queue_init(struct slot_queue *queue);
 void slot_queue_push(struct slot_queue *queue, struct slot *slot);

@@ -62,31 +62,31 @@ struct flow {
     const struct flow_ops *ops;
     void *owner;
     uint32_t id, peer_id;
-    enum flow_phase phase;
-    enum flow_half in, out;
-    bool dead; /* the session is gone: tells on_aborted, on_refused and on_closed why */
+    uint8_t phase;   /* enum flow_phase */
+    uint8_t in, out; /* enum flow_half */
+    uint8_t life;    /* private: row of the table in flow.c */
     /* app → peer */
-    struct slot_queue queue;
-    uint64_t peer_window;     /* granted by the peer, not yet queued against; ≤ 2^32 - 1 */
     uint32_t peer_packet_max; /* the peer's, or our slots' payload if that is less */
+    uint64_t peer_window;     /* granted by the peer, not yet queued against; ≤ 2^32 - 1 */
+    struct slot_queue queue;
     /* peer → app */
     struct window window;
-    uint64_t bytes_to_peer, bytes_from_peer, packets_to_peer;
+    uint64_t bytes_to_peer, bytes_from_peer;
     /* private */
-    uint8_t life;   /* row of the table in flow.c */
-    bool announced; /* the peer knows our channel number */
-    bool eof_received, room_wanted;
-    bool leaving; /* flow_close was called */
-    /* control messages to be built */
-    bool open_due, confirm_due, refusal_due, adjust_due, request_due, eof_due, close_due;
-    bool fresh;                   /* on the scheduler's fresh list */
+    struct list ready;            /* linked while the scheduler looks at it */
+    struct list control;          /* linked while a control message is due */
     struct flow_answers *answers; /* owed to the peer's CHANNEL_REQUESTs; NULL: none */
-    int32_t deficit;
-    struct list ready;   /* linked while the scheduler looks at it */
-    struct list control; /* linked while a control message is due */
+    struct flow_text *text;       /* the CHANNEL_OPEN to be sent, the refusal's words, or when OPEN our request */
     struct slot_pool *slots;
+    int32_t deficit;
     uint32_t refusal_reason;
-    struct flow_text *text; /* the CHANNEL_OPEN to be sent, the refusal's words, or when OPEN our request */
+    bool dead : 1;      /* the session is gone: tells on_aborted, on_refused and on_closed why */
+    bool announced : 1; /* the peer knows our channel number */
+    bool eof_received : 1, room_wanted : 1;
+    bool leaving : 1; /* flow_close was called */
+    bool fresh : 1;   /* on the scheduler's fresh list */
+    /* control messages to be built */
+    bool open_due : 1, confirm_due : 1, refusal_due : 1, adjust_due : 1, request_due : 1, eof_due : 1, close_due : 1;
 };
 
 /* Bytes that may be queued now: peer window, and not more than LIMIT_FLOW_QUEUE_BYTES waiting. When it is less than

@@ -136,7 +136,6 @@ static struct slot *take_data(struct mux *mux) {
     mux->queued_bytes -= slot->len;
     mux->queued_slots--;
     flow->bytes_to_peer += slot->len;
-    flow->packets_to_peer++;
     if (flow->queue.count == 0)
         flow_check_tail(flow);
     if (flow->room_wanted)

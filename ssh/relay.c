@@ -8,6 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ChannelTimeout's. */
+struct relay_idle {
+    struct timer timer;
+    struct relay *relay;
+    uint64_t active_ns, limit_ns;
+};
+
 /* There are many of these: what only few need, or only for a while, is apart. */
 struct relay {
     struct list node;    /* in session->relays */
@@ -17,30 +24,41 @@ struct relay {
     void *owner;
     struct flow flow;
     struct conn conn;
-    struct dial *dial; /* while it connects */
-    uint64_t started_ns, active_ns, idle_ns;
-    struct timer idle;
-    const char *what;                    /* why it ends; NULL while nothing is wrong */
-    char *what_copy, *origin, *resolved; /* NULL: not known */
-    bool has_conn, has_flow, opened;
+    struct dial *dial;       /* while it connects */
+    struct relay_idle *idle; /* NULL: it may be idle for ever */
+    uint64_t started_ns;
+    const char *what;        /* why it ends; NULL while nothing is wrong */
+    char *origin, *resolved; /* NULL: not known */
+    bool what_is_copy, has_conn, has_flow, opened;
 };
 
 static const struct flow_ops flow_ops;
 static const struct conn_ops conn_ops;
 static void on_idle(struct timer *timer);
 
+static bool watch_idle(struct relay *relay, uint64_t limit_ns) {
+    struct relay_idle *idle = calloc(1, sizeof(*idle));
+    if (idle == NULL)
+        return false;
+    idle->timer.on_timer = on_idle;
+    idle->relay = relay;
+    idle->limit_ns = limit_ns;
+    relay->idle = idle;
+    return true;
+}
+
 static struct relay *relay_create(struct session *session, const struct relay_target *target,
                                   const struct relay_watcher *watcher, void *owner) {
     struct relay *relay = calloc(1, sizeof(*relay));
-    if (relay == NULL)
+    if (relay == NULL || (target->idle_ns != 0 && !watch_idle(relay, target->idle_ns))) {
+        free(relay);
         return NULL;
+    }
     relay->session = session;
     relay->watcher = watcher;
     relay->owner = owner;
     list_init(&relay->waiting);
-    relay->started_ns = relay->active_ns = shard_now(session->shard);
-    relay->idle_ns = target->idle_ns;
-    relay->idle.on_timer = on_idle;
+    relay->started_ns = shard_now(session->shard);
     list_push_back(&session->relays, &relay->node);
     session->relays_count++;
     atomic_fetch_add_explicit(&session->shard->load, 1, memory_order_relaxed);
@@ -63,11 +81,14 @@ static void relay_check_gone(struct relay *relay) {
         return;
     struct session *session = relay->session;
     struct relay_state state = relay_state(relay);
-    timer_cancel(&session->shard->timers, &relay->idle);
+    if (relay->idle != NULL)
+        timer_cancel(&session->shard->timers, &relay->idle->timer);
     list_remove(&relay->node);
     atomic_fetch_sub_explicit(&session->shard->load, 1, memory_order_relaxed);
     relay->watcher->on_end(relay->owner, &state);
-    free(relay->what_copy);
+    free(relay->idle);
+    if (relay->what_is_copy)
+        free((char *)relay->what);
     free(relay->origin);
     free(relay->resolved);
     free(relay);
@@ -83,8 +104,9 @@ static void set_what(struct relay *relay, const char *what) {
 static void set_what_copy(struct relay *relay, const char *what) {
     if (relay->what != NULL)
         return;
-    relay->what_copy = strdup(what);
-    relay->what = relay->what_copy != NULL ? relay->what_copy : "out of memory";
+    const char *copy = strdup(what);
+    relay->what_is_copy = copy != NULL;
+    relay->what = copy != NULL ? copy : "out of memory";
 }
 
 static uint32_t slot_max(const struct relay *relay) {
@@ -120,14 +142,16 @@ static void start_conn(struct relay *relay, int fd) {
 }
 
 static void note_activity(struct relay *relay) {
-    relay->active_ns = relay->session->flows_active_ns = shard_now(relay->session->shard);
+    relay->session->flows_active_ns = shard_now(relay->session->shard);
+    if (relay->idle != NULL)
+        relay->idle->active_ns = relay->session->flows_active_ns;
 }
 
 /* Both sides stand. */
 static void begin(struct relay *relay) {
     note_activity(relay);
-    if (relay->idle_ns != 0)
-        timer_arm(&relay->session->shard->timers, &relay->idle, relay->active_ns + relay->idle_ns);
+    if (relay->idle != NULL)
+        timer_arm(&relay->session->shard->timers, &relay->idle->timer, relay->idle->active_ns + relay->idle->limit_ns);
     conn_set_slot_max(&relay->conn, slot_max(relay));
     give_credit(relay);
     if (relay->watcher->on_opened == NULL)
@@ -148,11 +172,12 @@ static void end_idle(struct relay *relay) {
 
 /* Armed once for a whole period: bytes move the deadline without touching the timer. */
 static void on_idle(struct timer *timer) {
-    struct relay *relay = list_entry(timer, struct relay, idle);
-    uint64_t due = relay->active_ns + relay->idle_ns;
-    if (shard_now(relay->session->shard) < due)
-        return timer_arm(&relay->session->shard->timers, timer, due);
-    end_idle(relay);
+    struct relay_idle *idle = list_entry(timer, struct relay_idle, timer);
+    struct shard *shard = idle->relay->session->shard;
+    uint64_t due = idle->active_ns + idle->limit_ns;
+    if (shard_now(shard) < due)
+        return timer_arm(&shard->timers, timer, due);
+    end_idle(idle->relay);
 }
 
 /* ---- the flow speaks ---- */

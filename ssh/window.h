@@ -30,13 +30,13 @@ struct window {
     uint32_t granted;    /* the peer may still send this much */
     uint32_t unconsumed; /* received, not yet consumed */
     uint32_t owed;       /* consumed (or grown by), not yet granted again */
+    bool marked;         /* private */
+    bool closed_held;    /* private: what is not consumed is all that is still counted */
     uint64_t rtt_ns;     /* shortest time between a grant and its use; 0: not measured yet */
     /* private */
     uint64_t received;           /* bytes in all */
     uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */
     uint64_t round_at, round_ns; /* where and when the round in which growth is judged began */
-    bool marked;
-    bool closed_held; /* what is not consumed is all that is still counted */
 };
 
 /* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES, or max if that is less).

@@ -118,7 +118,7 @@ static bool try_recv(struct sim_world *world, struct io_op *op, int32_t *res) {
         most = (uint64_t)*res;
     uint64_t left = world_some(world, world->options.short_percent, most);
     *res = (int32_t)left;
-    for (const struct iovec *iov = op->msg.msg_iov; left > 0; iov++) {
+    for (const struct iovec *iov = op->iov; left > 0; iov++) {
         uint64_t len = iov->iov_len < left ? iov->iov_len : left;
         end_take(world, end, iov->iov_base, len);
         left -= len;
@@ -148,7 +148,7 @@ static bool try_recv_slot(struct sim_io *sim, struct io_op *op, int32_t *res) {
 
 static bool try_send(struct sim_world *world, struct io_op *op, int32_t *res) {
     uint64_t most = world_some(world, world->options.partial_percent, op->total_bytes - op->done_bytes);
-    *res = end_send(world, end_of(world, op->fd), op->msg.msg_iov, most);
+    *res = end_send(world, end_of(world, op->fd), op->iov, most);
     if (op->nowait || (*res < 0 && *res != -EAGAIN))
         return true;
     if (*res < 0)

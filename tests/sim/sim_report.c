@@ -12,7 +12,7 @@ static const char *const plan_names[PLAN_COUNT] = {"orderly", "link reset", "fli
 
 static void print_flow(const struct flow *flow) {
     fprintf(stderr,
-            "    flow %u: phase %d in %d out %d, queued %" PRIu64 ", peer window %" PRIu64
+            "    flow %u: phase %d in %d out %d, queued %u, peer window %" PRIu64
             ", granted %u unconsumed %u owed %u of %u\n",
             flow->id, flow->phase, flow->in, flow->out, flow->queue.bytes, flow->peer_window, flow->window.granted,
             flow->window.unconsumed, flow->window.owed, flow->window.target);
