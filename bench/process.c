@@ -142,6 +142,26 @@ void process_stop_all(const pid_t *pids, size_t count) {
     free(victims);
 }
 
+/* One look at them; true when there were none. */
+static bool kill_orphans(void) {
+    struct usage_process *tree;
+    size_t count = usage_tree(getpid(), &tree), found = 0;
+    for (size_t i = 1; i < count; i++) {
+        if (getsid(tree[i].pid) == getsid(0) || waitpid(tree[i].pid, NULL, WNOHANG) == tree[i].pid)
+            continue;
+        kill(tree[i].pid, SIGKILL);
+        found++;
+    }
+    free(tree);
+    return found == 0;
+}
+
+void process_stop_orphans(void) {
+    double deadline = now_s() + KILL_S;
+    while (!kill_orphans() && now_s() < deadline)
+        pause_look();
+}
+
 bool process_alive(const struct process *process) {
     return process->pid > 0 && !has_exited(process->pid);
 }

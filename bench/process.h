@@ -20,5 +20,8 @@ pid_t process_spawn(const struct process_spawn *spawn);
  * reaps them. Numbers of 0 are passed over. What was below a process and had left its group is found as long as the
  * caller is a subreaper. */
 void process_stop_all(const pid_t *pids, size_t count);
+/* Ends (KILL) and reaps what came to this process, a subreaper, from parents that ended: what is below it in another
+ * session. */
+void process_stop_orphans(void);
 
 #endif

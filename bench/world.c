@@ -216,6 +216,7 @@ void world_end(struct world *world) {
     if (world == NULL)
         return;
     process_stop_all(world->pids, world->pid_count);
+    process_stop_orphans();
     if (world->lock >= 0) {
         remove_world_folder(world->dir);
         close(world->lock);
