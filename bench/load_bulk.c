@@ -65,11 +65,11 @@ static void on_download(struct job *job, struct flow *flow, uint32_t events) {
     }
     if (job->wanted->pause_bytes > 0 && job->wanted->pause_bytes - bulk->arrived < most)
         most = (size_t)(job->wanted->pause_bytes - bulk->arrived);
-    int64_t n = load_receiver_read(&flow->in, flow->fd, job->buffer, most);
+    int64_t n = load_receive_stream(&flow->in, flow->fd, job->buffer, most);
     if (n > 0)
         download_came(job, flow, (uint64_t)n);
     else if (n == -EBADMSG) {
-        bulk->arrived = bulk->arrived_before + flow->in.stream.at;
+        bulk->arrived = bulk->arrived_before + flow->in.at;
         job_fail_flow(job, flow, "not what was sent");
     } else if (n == 0 && limit_of(job) > 0 && bulk->arrived == limit_of(job))
         flow_finish(job, flow);

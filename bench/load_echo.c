@@ -70,11 +70,11 @@ static void messages_back(struct job *job, struct flow *flow) {
     struct echo *echo = &flow->echo;
     uint64_t now = load_now(), bytes = job->wanted->message_bytes;
     flow->moved_ns = now;
-    if (flow->in.stream.at > flow->out.at / bytes * bytes) {
+    if (flow->in.at > flow->out.at / bytes * bytes) {
         job_fail_flow(job, flow, "more came back than was sent");
         return;
     }
-    while (echo->back - echo->back_before < flow->in.stream.at / bytes)
+    while (echo->back - echo->back_before < flow->in.at / bytes)
         message_back(job, flow, now);
     if (!by_clock(job) && echo->back == echo->planned && job->phase != PHASE_DRAINING)
         plan_at_once(job, flow);
@@ -95,7 +95,7 @@ static void fail_content(struct job *job, struct flow *flow) {
 }
 
 static void read_messages(struct job *job, struct flow *flow) {
-    int64_t n = load_receiver_read(&flow->in, flow->fd, job->buffer, sizeof(job->buffer));
+    int64_t n = load_receive_stream(&flow->in, flow->fd, job->buffer, sizeof(job->buffer));
     if (n > 0)
         messages_back(job, flow);
     else if (n == -EBADMSG)
@@ -166,7 +166,7 @@ static bool is_waiting(const struct job *job, const struct flow *flow) {
 }
 
 static uint64_t position(const struct flow *flow) {
-    return flow->in.stream.at;
+    return flow->in.at;
 }
 
 static bool is_drained(const struct job *job) {

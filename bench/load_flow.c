@@ -101,7 +101,7 @@ static void flow_greet(struct job *job, struct flow *flow) {
         return;
     }
     flow->state = FLOW_GREETED;
-    load_receiver_init(&flow->in, wish.down_key);
+    stream_init(&flow->in, wish.down_key);
     stream_init(&flow->out, wish.up_key);
     if (send(flow->fd, &wish, sizeof(wish), MSG_NOSIGNAL) != sizeof(wish)) {
         flow_break(job, flow, errno);

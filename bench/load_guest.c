@@ -15,7 +15,7 @@ struct guest {
     uint32_t events;
     size_t wish_have;
     struct load_wish wish;
-    struct load_receiver in;
+    struct stream in;
     struct stream out;
     uint64_t unsent;   /* of the stream */
     uint64_t messages; /* whole ones received */
@@ -75,11 +75,11 @@ static bool guest_send(struct host *host, struct guest *guest) {
 static void report_make(struct guest *guest, uint32_t flags) {
     guest->report = (struct load_report){.magic = LOAD_MAGIC,
                                          .at_ns = load_now(),
-                                         .bytes = guest->in.stream.at,
+                                         .bytes = guest->in.at,
                                          .last_ns = guest->last_ns,
                                          .gap_begin_ns = guest->gap_begin_ns,
                                          .gap_end_ns = guest->gap_end_ns,
-                                         .bad_at = guest->in.stream.at,
+                                         .bad_at = guest->in.at,
                                          .flags = flags};
     guest->report_sent = 0;
     guest->gap_begin_ns = guest->gap_end_ns = 0;
@@ -143,7 +143,7 @@ static void upload_came(struct guest *guest) {
 }
 
 static void on_upload(struct host *host, struct guest *guest) {
-    int64_t n = load_receiver_read(&guest->in, guest->fd, host->buffer, LOAD_BUFFER_BYTES);
+    int64_t n = load_receive_stream(&guest->in, guest->fd, host->buffer, LOAD_BUFFER_BYTES);
     if (n == -EAGAIN)
         return;
     if (n == -EBADMSG) {
@@ -167,14 +167,14 @@ static void on_echo(struct host *host, struct guest *guest, uint32_t events) {
     }
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         return;
-    int64_t n = load_receiver_read(&guest->in, guest->fd, host->buffer, LOAD_BUFFER_BYTES);
+    int64_t n = load_receive_stream(&guest->in, guest->fd, host->buffer, LOAD_BUFFER_BYTES);
     if (n == -EAGAIN)
         return;
     if (n == -EBADMSG) {
         guest_condemn(host, guest);
         return;
     }
-    uint64_t whole = guest->in.stream.at / guest->wish.message_bytes;
+    uint64_t whole = guest->in.at / guest->wish.message_bytes;
     guest->unsent += (whole - guest->messages) * guest->wish.message_bytes;
     guest->messages = whole;
     if (n <= 0 || !guest_send(host, guest))
@@ -215,7 +215,7 @@ static bool guest_begin(struct host *host, struct guest *guest) {
         return false;
     guest->has_begun = true;
     host->prompt_count += is_prompt(guest);
-    load_receiver_init(&guest->in, wish->up_key);
+    stream_init(&guest->in, wish->up_key);
     stream_init(&guest->out, wish->down_key);
     if (wish->kind == LOAD_DOWN) {
         guest->unsent = wish->bytes > 0 ? wish->bytes : UINT64_MAX;

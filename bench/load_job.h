@@ -46,7 +46,7 @@ struct flow {
     bool is_up, has_run, was_broken;
     uint64_t begun_ns, moved_ns;
     uint64_t latency_ns; /* LOAD_OPEN: connect to byte back */
-    struct load_receiver in;
+    struct stream in;
     struct stream out;
     union {
         struct bulk bulk;

@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEND_RUNS 4
 /* A rest is as long as a flow needs for so much, which the smallest of receive buffers has room for; and there is none
  * below 100 MB/s. */
 #define REST_BYTES (48u << 10)
@@ -109,16 +108,12 @@ void load_socket_reset(int fd) {
     close(fd);
 }
 
-void load_receiver_init(struct load_receiver *receiver, uint64_t key) {
-    stream_init(&receiver->stream, key);
-}
-
-int64_t load_receiver_read(struct load_receiver *receiver, int fd, void *buffer, size_t most) {
+int64_t load_receive_stream(struct stream *stream, int fd, void *buffer, size_t most) {
     uint64_t bad_at;
     ssize_t n = recv(fd, buffer, most, 0);
     if (n < 0)
         return -errno;
-    return stream_verify(&receiver->stream, buffer, (size_t)n, &bad_at) ? n : -EBADMSG;
+    return stream_verify(stream, buffer, (size_t)n, &bad_at) ? n : -EBADMSG;
 }
 
 void load_pace_came(struct load_pace *pace, uint64_t bytes) {
@@ -143,20 +138,13 @@ void load_pace_rest(struct load_pace *pace) {
 }
 
 int64_t load_send_stream(struct stream *stream, int fd, uint64_t most) {
-    int64_t sent = 0;
-    for (int run = 0; run < SEND_RUNS && most > 0; run++) {
-        size_t len = most < STREAM_RUN_BYTES ? (size_t)most : STREAM_RUN_BYTES;
-        int64_t offset;
-        int file = stream_file(stream, &offset);
-        off_t at = (off_t)offset;
-        ssize_t n = sendfile(fd, file, &at, len);
-        if (n < 0)
-            return sent > 0 ? sent : -errno;
-        stream_skip(stream, (size_t)n);
-        sent += n;
-        most -= (uint64_t)n;
-        if ((size_t)n < len)
-            break;
-    }
-    return sent;
+    size_t len = most < STREAM_RUN_BYTES ? (size_t)most : STREAM_RUN_BYTES;
+    int64_t offset;
+    int file = stream_file(stream, &offset);
+    off_t at = (off_t)offset;
+    ssize_t n = sendfile(fd, file, &at, len);
+    if (n < 0)
+        return -errno;
+    stream_skip(stream, (size_t)n);
+    return n;
 }

@@ -29,19 +29,13 @@ void load_socket_prepare(int fd);
 /* close(2) that resets the connection. */
 void load_socket_reset(int fd);
 
-/* A checked stream's arriving end. */
-struct load_receiver {
-    struct stream stream; /* .at: what has come */
-};
-
-void load_receiver_init(struct load_receiver *receiver, uint64_t key);
 /* One read of at most `most` (1 to LOAD_BUFFER_BYTES) into `buffer`, checked. What came (0: the end), or a negative
- * errno: −EAGAIN nothing there, −EBADMSG not the stream's (stream.at: its place). */
-int64_t load_receiver_read(struct load_receiver *receiver, int fd, void *buffer, size_t most);
+ * errno: −EAGAIN nothing there, −EBADMSG not the stream's (stream->at: its place). */
+int64_t load_receive_stream(struct stream *stream, int fd, void *buffer, size_t most);
+
 /* The pace of a thread that does nothing but receive: with fast flows it rests a little between its turns, so that it
- * wakes a few thousand times a second and not for every segment. (SO_RCVLOWAT would let the kernel do it. But a flow
- * whose window closes before the mark is reached stands still until TCP's own timer helps, and that would be measured
- * as a stall of the tunnel.) */
+ * wakes a few thousand times a second and not for every segment. (Not by SO_RCVLOWAT: when we read would then hang on
+ * what the window lets through, and the end of what came before a stall would lie unread as long as the stall.) */
 struct load_pace {
     uint64_t bytes; /* received since the last tick */
     uint64_t rest_ns;
@@ -54,8 +48,8 @@ void load_pace_tick(struct load_pace *pace, uint32_t flows);
 /* At the end of a turn. */
 void load_pace_rest(struct load_pace *pace);
 
-/* Sends up to `most` bytes of the stream, at most a megabyte (others want their turn). What the socket took, or a
- * negative errno; −EAGAIN: full. */
+/* Sends up to `most` bytes of the stream, at most a run (others, messages among them, want their turn). What the socket
+ * took, or a negative errno; −EAGAIN: full. */
 int64_t load_send_stream(struct stream *stream, int fd, uint64_t most);
 
 #endif
