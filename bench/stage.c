@@ -45,7 +45,8 @@ static bool open_link(struct stage *stage) {
     }
     json_object_set_new(stage->results->parameters, "link", json_string(stage->link.is_proxy ? "proxy" : "namespaces"));
     if (stage->link.is_proxy)
-        results_scenario_warn(stage->results, "the distance is a delaying proxy: TCP's own windows take no part");
+        results_scenario_warn(stage->results, "weaker: the distance is a delaying proxy%s%s",
+                              why[0] != '\0' ? ": " : "", why);
     return !stage->link.is_proxy || shape->loss <= 0 || refuse_losses(stage);
 }
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define SMOKE_SECONDS 240 /* alone it takes less than one minute */
+#define SMOKE_SECONDS 280 /* times LEAT_SLOW; alone it takes less than one minute */
 
 static struct world world;
 
@@ -20,7 +20,7 @@ static void setup(void) {
 static void teardown(void) {
     world_end(&world);
 }
-TestSuite(bench, .init = setup, .fini = teardown, .timeout = 500);
+TestSuite(bench, .init = setup, .fini = teardown, .timeout = 1500);
 
 /* leat-bench with these words, split at spaces; "@NAME" is a file of the world. */
 static struct process *bench(const char *line) {
@@ -102,8 +102,9 @@ static void expect_nothing_left(void) {
 
 /* ---- everything once ---- */
 
-/* The names of the scenarios as `list` has them: the first words up to the empty line. */
-static void expect_every_scenario_in(const char *csv) {
+/* The names of the scenarios as `list` has them: the first words up to the empty line. Losses need rights that not
+ * everybody has; the run says what it left out. */
+static void expect_every_scenario_in(const char *csv, unsigned left_out) {
     struct process *list = bench("list --smoke");
     expect_status(list, 0, 20);
     char *text = strdup(process_log(list)), *rest = NULL;
@@ -113,7 +114,10 @@ static void expect_every_scenario_in(const char *csv) {
         if (strncmp(line, "SCENARIO", 8) == 0 || strstr(line, "cannot run here") != NULL)
             continue;
         line[strcspn(line, " ")] = '\0';
-        cr_expect(holds(csv, line), "%s was not measured", line);
+        if (left_out > 0 && !holds(csv, line) && strstr(line, "loss") != NULL)
+            left_out--;
+        else
+            cr_expect(holds(csv, line), "%s was not measured", line);
         scenarios++;
     }
     cr_expect_gt(scenarios, 20);
@@ -123,8 +127,10 @@ static void expect_every_scenario_in(const char *csv) {
 Test(bench, a_smoke_of_every_scenario) {
     struct process *run = bench("--smoke --json @out.json --csv @out.csv --html @out.html --percentiles @hgrm");
     expect_status(run, 0, SMOKE_SECONDS);
+    unsigned left_out = process_lines(run, "left out: ");
+    cr_expect(left_out == 0 || geteuid() != 0, "%s", process_log(run));
     expect_nothing_left();
-    expect_every_scenario_in("out.csv");
+    expect_every_scenario_in("out.csv", left_out);
     cr_expect(holds("out.json", "\"format\":\"leat-bench/1\"") && holds("out.json", "\"command_line\""));
     cr_expect(holds("out.html", "</html>"));
     cr_expect_gt(entries("hgrm"), 0);
