@@ -122,9 +122,12 @@ void mux_put_number(struct mux *mux, uint32_t id) {
     mux->free_first = id;
 }
 
+/* A session has at most so many times the channels that are left for all others together. */
+#define SESSION_SHARE 4u
+
 int mux_take_window(const struct mux *mux, struct window *window) {
     uint32_t least = mux->window_max < LIMIT_CHANNEL_PACKET_BYTES ? mux->window_max : LIMIT_CHANNEL_PACKET_BYTES;
-    if (window_budget_left(mux->budget) < (uint64_t)least * mux->flows_count) {
+    if (window_budget_left(mux->budget) < (uint64_t)least * mux->flows_count / SESSION_SHARE) {
         *window = (struct window){0};
         return ERR_LIMIT;
     }

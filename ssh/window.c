@@ -5,7 +5,11 @@
 
 /* No new window takes more than this part of what the budget has left. */
 #define BUDGET_SHARE_NEW 512u
-/* No growth takes more than this part of what is left of the budget's half: the other half is for new windows. */
+/* What all windows together may have of it beyond the smallest size when they open. */
+#define BUDGET_SHARE_START 8u
+/* This part of the budget is for new windows: growth stops there, and what has grown gives back. */
+#define BUDGET_SHARE_RESERVE 4u
+/* No growth takes more than this part of what is left beyond the reserve. */
 #define BUDGET_SHARE_GROWTH 4u
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
@@ -17,6 +21,7 @@ static uint32_t larger(uint32_t a, uint32_t b) {
 
 void window_budget_init(struct window_budget *budget, uint64_t max_bytes) {
     atomic_init(&budget->used, 0);
+    atomic_init(&budget->windows, 0);
     budget->max = max_bytes;
 }
 
@@ -28,15 +33,20 @@ uint64_t window_budget_left(const struct window_budget *budget) {
     return left_of(budget, atomic_load_explicit(&budget->used, memory_order_relaxed));
 }
 
-/* A part of what is left, in proportion to the square of how much of the budget that is: 1 GiB is twelve thousand
- * windows before the first is refused, and the first hundred are hardly smaller for it. */
+/* With n windows open: START / (1 + n/h)². Summed up over n that is START * h, which is the share: of 1 GiB the first
+ * has 2 MiB, the 64th 512 KiB, and from the 450th on each has the smallest size. */
 static uint64_t share_new(const struct window_budget *budget, uint64_t left) {
-    uint64_t of_256 = (uint64_t)((unsigned __int128)left * 256 / budget->max);
-    return left / BUDGET_SHARE_NEW * of_256 / 256 * of_256 / 256;
+    const uint64_t h_max = UINT64_C(1) << 20; /* no overflow, and more windows than there will be */
+    uint64_t h = budget->max / BUDGET_SHARE_START / LIMIT_WINDOW_START_BYTES;
+    h = h < 1 ? 1 : h > h_max ? h_max : h;
+    uint64_t n = h + atomic_load_explicit(&budget->windows, memory_order_relaxed);
+    uint64_t by_count = LIMIT_WINDOW_START_BYTES * h / n * h / n, by_room = left / BUDGET_SHARE_NEW;
+    return by_count < by_room ? by_count : by_room;
 }
 
 static uint64_t share_growth(const struct window_budget *budget, uint64_t left) {
-    return left > budget->max / 2 ? (left - budget->max / 2) / BUDGET_SHARE_GROWTH : 0;
+    uint64_t reserve = budget->max / BUDGET_SHARE_RESERVE;
+    return left > reserve ? (left - reserve) / BUDGET_SHARE_GROWTH : 0;
 }
 
 /* Takes `want` bytes, or fewer when that is more than the share of it, but not fewer than `least`. Returns what was
@@ -69,15 +79,22 @@ int window_open(struct window *window, struct window_budget *budget, uint32_t ma
     *window = (struct window){0};
     if (target == 0)
         return ERR_LIMIT;
+    atomic_fetch_add_explicit(&budget->windows, 1, memory_order_relaxed);
     window->budget = budget;
     window->target = window->granted = target;
     window->max = max;
     return 0;
 }
 
+static void uncount(struct window *window) {
+    if (!window->closed_held)
+        atomic_fetch_sub_explicit(&window->budget->windows, 1, memory_order_relaxed);
+}
+
 void window_close(struct window *window) {
     if (!window->budget)
         return;
+    uncount(window);
     budget_give(window->budget, window->target);
     window->budget = NULL;
 }
@@ -85,6 +102,7 @@ void window_close(struct window *window) {
 void window_close_held(struct window *window) {
     if (!window->budget)
         return;
+    uncount(window);
     budget_give(window->budget, window->target - window->unconsumed);
     window->target = window->unconsumed;
     window->granted = window->owed = 0;
@@ -139,6 +157,19 @@ static void grow(struct window *window) {
     window->owed += more;
 }
 
+/* Others need the room. */
+static void shrink(struct window *window) {
+    uint32_t beyond = window->target - LIMIT_WINDOW_START_BYTES, bytes = smaller(window->owed / 2, beyond);
+    window->target -= bytes;
+    window->owed -= bytes;
+    budget_give(window->budget, bytes);
+}
+
+static bool must_shrink(const struct window *window) {
+    return window->target > LIMIT_WINDOW_START_BYTES &&
+           window_budget_left(window->budget) < window->budget->max / BUDGET_SHARE_RESERVE;
+}
+
 static void judge_round(struct window *window, uint64_t now_ns) {
     bool half = window->received - window->round_at >= window->target / 2;
     bool in_time = window->rtt_ns > 0 && now_ns - window->round_ns <= window->rtt_ns;
@@ -153,6 +184,8 @@ static void judge_round(struct window *window, uint64_t now_ns) {
 uint32_t window_grant(struct window *window, uint64_t now_ns) {
     if (!window_grant_due(window))
         return 0;
+    if (must_shrink(window))
+        shrink(window);
     judge_round(window, now_ns);
     if (!window->marked) {
         window->marked = true;

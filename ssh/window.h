@@ -5,7 +5,8 @@
  *
  * always and exactly: the peer never has more under way than target. It starts at LIMIT_WINDOW_START_BYTES and doubles,
  * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
- * What a slow application leaves unread is not granted again, so its window is never half used in a round trip.
+ * What a slow application leaves unread is not granted again, so its window is never half used in a round trip. While
+ * less than a quarter of the budget is left, windows above the start size shrink: half of what they owe is kept.
  *
  * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
  * been sent before that message arrived, so the time between them is never less than a round trip, and is one where the
@@ -16,9 +17,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* All windows of the process; shared by shards, touched only when a window opens, grows or closes. */
+/* All windows of the process; shared by shards, touched only when a window opens, grows, shrinks or closes. */
 struct window_budget {
     _Atomic uint64_t used;
+    _Atomic uint32_t windows; /* that are open */
     uint64_t max;
 };
 void window_budget_init(struct window_budget *budget, uint64_t max_bytes);
@@ -40,8 +42,8 @@ struct window {
 };
 
 /* ERR_LIMIT: the budget does not hold even the smallest window (LIMIT_CHANNEL_PACKET_BYTES, or max if that is less).
- * Else target is LIMIT_WINDOW_START_BYTES, or less when the budget runs short: at most 1/512 of what is left of it,
- * less and less of that the less is left, so that ten thousand idle flows do not shut out the next one. All of target
+ * Else target is LIMIT_WINDOW_START_BYTES, or less the more windows are open and the less of the budget is left, so
+ * that thousands of idle flows leave room for others and for those that have something to say to grow. All of target
  * counts as granted: it is the channel's initial window. max > 0. */
 MUST_USE int window_open(struct window *window, struct window_budget *budget, uint32_t max);
 void window_close(struct window *window); /* gives the target back to the budget; idempotent, also when zeroed */

@@ -261,16 +261,16 @@ Test(leatd, json_lines) {
 Test(leatd, refusals_for_want_of_memory_are_told) {
     struct target *still = target_start("127.0.0.1", TARGET_HOLD);
     uint16_t port = free_port();
-    int fds[40];
+    int fds[60];
     world_leatd(&world, "MemoryLimit 2M");
     expect_up(world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", port, target_port(still)), NULL));
-    for (unsigned i = 0; i < 40; i++)
+    for (unsigned i = 0; i < 60; i++)
         cr_assert_geq(fds[i] = connect_to("127.0.0.1", port), 0);
     cr_expect(process_says(world.server, "out of window memory", 10));
     cr_expect(
         process_says(world.server, world_format("to 127.0.0.1 port %u: out of window memory", target_port(still)), 10),
         "%s", process_log(world.server));
-    for (unsigned i = 0; i < 40; i++)
+    for (unsigned i = 0; i < 60; i++)
         close(fds[i]);
     target_stop(still);
 }

@@ -109,14 +109,14 @@ Test(mux_open, names_have_no_nul) {
 }
 
 /* Two sessions, one budget. */
-Test(mux_open, nobody_has_more_channels_than_are_left_for_others) {
+Test(mux_open, nobody_takes_all_channels) {
     enum { MANY = LIMIT_FLOWS_PER_SESSION, FEW = 1000 };
     static struct probe many[MANY], few[FEW];
     static struct rig other;
     unsigned count = 0;
     rig_init(&rig);
     rig_init(&other);
-    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
+    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES / 2);
     other.mux.budget = &rig.budget;
     while (count < MANY &&
            mux_open_direct(&rig.mux, &many[count].flow, &probe_ops, &many[count], "host", 1, "127.0.0.1", 1) == 0)
@@ -128,6 +128,17 @@ Test(mux_open, nobody_has_more_channels_than_are_left_for_others) {
     rig_deinit(&rig);
     other.mux.budget = &other.budget;
     rig_deinit(&other);
+}
+
+/* By default a session may have every channel number there is. */
+Test(mux_open, a_session_may_have_all_its_numbers) {
+    static struct probe many[LIMIT_FLOWS_PER_SESSION];
+    rig_init(&rig);
+    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
+    for (unsigned i = 0; i < LIMIT_FLOWS_PER_SESSION; i++)
+        cr_assert_eq(mux_open_direct(&rig.mux, &many[i].flow, &probe_ops, &many[i], "host", 1, "127.0.0.1", 1), 0, "%u",
+                     i);
+    rig_deinit(&rig);
 }
 
 /* Who could not even be asked is told. */
