@@ -36,19 +36,35 @@ struct shard *client_listener_shard(const struct client *client) {
     return client->shards[0];
 }
 
-struct client_session *client_choose_session(struct client *client) {
+static bool serves(const struct client_session *session) {
+    return atomic_load(&session->state) == SESSION_SERVING;
+}
+
+static struct client_session *best_session(struct client *client) {
     struct client_session *best = NULL;
-    uint32_t best_load = UINT32_MAX;
+    uint64_t best_load = UINT64_MAX;
     for (unsigned i = 0; i < client->sessions_count; i++) {
         struct client_session *session = &client->sessions[i];
-        uint32_t load = atomic_load_explicit(&session->relays, memory_order_relaxed);
-        if (load < best_load) {
-            best = session;
-            best_load = load;
-        }
+        bool saturated = atomic_load_explicit(&session->saturated, memory_order_relaxed);
+        uint64_t load = (uint64_t)saturated << 32 | atomic_load_explicit(&session->relays, memory_order_relaxed);
+        if (load >= best_load || !serves(session))
+            continue;
+        best = session;
+        best_load = load;
     }
-    if (best != NULL)
-        atomic_fetch_add_explicit(&best->relays, 1, memory_order_relaxed);
+    return best;
+}
+
+/* Counted first and then looked at again: the main thread, which does it the other way round before it closes an idle
+ * session, cannot miss the relay. */
+struct client_session *client_choose_session(struct client *client) {
+    struct client_session *best;
+    while ((best = best_session(client)) != NULL) {
+        atomic_fetch_add(&best->relays, 1);
+        if (serves(best))
+            break;
+        client_relay_ended(best);
+    }
     return best;
 }
 
@@ -75,7 +91,7 @@ void client_serve_remote(struct forward *forward) {
 }
 
 /* News is small and rare (a handful per forward and session), so the box cannot be full. */
-static void tell(struct client *client, void (*run)(void *, int64_t), void *arg, int64_t value) {
+void client_tell(struct client *client, void (*run)(void *, int64_t), void *arg, int64_t value) {
     int err = mailbox_post(client->news, (struct message){.run = run, .arg = arg, .value = value});
     CHECK(err == 0);
 }
@@ -120,7 +136,7 @@ static void begin_ending(struct client *client, int status) {
     client->status = status;
     stop_listening(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
-        if (!client->sessions[i].ended)
+        if (client->sessions[i].open)
             client_post(client->sessions[i].shard, end_session, &client->sessions[i]);
 }
 
@@ -154,21 +170,33 @@ static void on_session_news(void *arg, int64_t value) {
     struct session_news *news = arg;
     struct client *client = news->session->client;
     (void)value;
-    news->session->ended = true;
+    news->session->open = false;
     client->sessions_open--;
+    if (client->state != CLIENT_ENDING && client_connections_spare(news->session)) {
+        client_connections_ended(news->session, news->err, news->reason);
+        return free(news);
+    }
     if (client->state != CLIENT_ENDING || news->err != 0)
         log_error("connection to %s port %u lost: %s", client->options->hostname, client->options->port, news->reason);
     free(news);
     begin_ending(client, EXIT_FAILED);
 }
 
+/* New flows go elsewhere at once, before the main thread has heard of it. */
+void client_session_ending(struct session *session) {
+    struct client_session *of = session->owner;
+    atomic_store(&of->state, SESSION_ENDED);
+}
+
 void client_session_ended(struct session *session, int err, const char *reason) {
     struct client_session *of = session->owner;
+    of->over = true;
+    atomic_store(&of->state, SESSION_ENDED);
     struct session_news *news = malloc(sizeof(*news));
     CHECK(news != NULL);
     *news = (struct session_news){.session = of, .err = err};
     snprintf(news->reason, sizeof(news->reason), "%s", reason);
-    tell(of->client, on_session_news, news, 0);
+    client_tell(of->client, on_session_news, news, 0);
 }
 
 static void on_listener_news(void *arg, int64_t value) {
@@ -180,7 +208,7 @@ static void on_listener_news(void *arg, int64_t value) {
 }
 
 void client_listener_closed(struct forward *forward) {
-    tell(forward->client, on_listener_news, forward, 0);
+    client_tell(forward->client, on_listener_news, forward, 0);
 }
 
 static void announce_ready(struct client *client) {
@@ -215,7 +243,7 @@ static void on_answer_news(void *arg, int64_t success) {
 }
 
 void client_forward_answered(struct forward *forward, bool success) {
-    tell(forward->client, on_answer_news, forward, success);
+    client_tell(forward->client, on_answer_news, forward, success);
 }
 
 static void on_cancel_news(void *arg, int64_t success) {
@@ -227,7 +255,7 @@ static void on_cancel_news(void *arg, int64_t success) {
 }
 
 void client_forward_cancelled(struct forward *forward, bool success) {
-    tell(forward->client, on_cancel_news, forward, success);
+    client_tell(forward->client, on_cancel_news, forward, success);
 }
 
 /* ---- the main thread's loop ---- */
@@ -235,9 +263,12 @@ void client_forward_cancelled(struct forward *forward, bool success) {
 static void print_session(void *arg, int64_t value) {
     struct client_session *of = arg;
     (void)value;
-    log_info("connection %u to %s: shard %u, %u connections, %" PRIu64 " bytes in, %" PRIu64 " bytes out, %u rekeys",
+    if (of->over)
+        return;
+    log_info("connection %u to %s: shard %u, %u connections, %" PRIu64 " bytes in, %" PRIu64 " bytes out, %u rekeys%s",
              of->index, of->client->options->hostname, of->shard->index, of->session.relays_count, of->session.bytes_in,
-             of->session.bytes_out, of->authenticated->transport.wire.out.epochs - 1);
+             of->session.bytes_out, of->authenticated->transport.wire.out.epochs - 1,
+             of->saturated ? ", saturated" : "");
     relay_print(&of->session);
 }
 
@@ -265,14 +296,15 @@ static void on_signal(struct client *client) {
         return begin_draining(client, 10);
     if (info.ssi_signo == SIGHUP)
         return on_hangup(client);
+    client_connections_print(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
-        if (!client->sessions[i].ended)
+        if (client->sessions[i].open)
             client_post(client->sessions[i].shard, print_session, &client->sessions[i]);
 }
 
 static int poll_timeout_ms(const struct client *client) {
     if (client->state != CLIENT_DRAINING)
-        return -1;
+        return client_connections_timeout_ms(client);
     uint64_t now = now_ns();
     if (now >= client->drain_deadline_ns)
         return 0;
@@ -291,6 +323,7 @@ static void run_loop(struct client *client) {
             on_signal(client);
         mailbox_run(client->news);
         client_reload_go_on(client);
+        client_connections_go_on(client);
         if (client->state == CLIENT_DRAINING && (relays_running(client) == 0 || now_ns() >= client->drain_deadline_ns))
             begin_ending(client, 0);
     }
@@ -301,6 +334,8 @@ int client_run(const struct options *options, const struct client_program *progr
                             .program = program,
                             .drain_timeout_given = options->drain_timeout_given,
                             .drain_timeout_s = options->drain_timeout_s,
+                            .alive_interval_s = options->server_alive_interval_s,
+                            .alive_count_max = options->server_alive_count_max,
                             .signal_fd = -1};
     list_init(&client.remotes);
     window_budget_init(&client.budget, options->memory_limit);
@@ -310,7 +345,8 @@ int client_run(const struct options *options, const struct client_program *progr
             log_error("the log has no thread: a reader that is slow will hold the tunnel up");
         client_serve(&client);
         run_loop(&client);
-        if (offload_busy()) { /* everything is closed; a name server that does not answer holds nobody up */
+        /* Everything is closed; a name server or an sshd that does not answer holds nobody up. */
+        if (offload_busy() || client_connections_busy(&client)) {
             log_stop_thread();
             _exit(client.status);
         }

@@ -5,9 +5,20 @@
  * end shard i:     its sessions, their relays; shard 0 also the local listeners
  *
  *   STARTING ─ every forward answered ─► RUNNING ─ signal ─► DRAINING ─ no relays or time over ─► ENDING ─ all closed
- * ─► exit any session's end ────────────────────────────────────► ENDING, status 255 */
+ * ─► exit any session's end ────────────────────────────────────► ENDING, status 255
+ *
+ * With `Connections auto` there is one session at first, others come and go (client_connections.c), and the end of such
+ * another one is no reason to end. */
+#include "ssh/client_measure.h"
 #include "ssh/forward.h"
 #include "ssh/handshake.h"
+
+enum client_session_state {
+    SESSION_ABSENT,
+    SESSION_SERVING,
+    SESSION_CLOSING, /* idle: takes nothing new while the main thread sees whether anything has come meanwhile */
+    SESSION_ENDED,   /* its shard ends it, or has; not absent before everything of it is freed */
+};
 
 struct client_session {
     struct client *client;
@@ -15,8 +26,15 @@ struct client_session {
     struct authenticated *authenticated;
     struct shard *shard;
     unsigned index;
-    _Atomic uint32_t relays; /* chosen for it and not yet ended: what "least loaded" looks at */
-    bool ended;              /* main thread */
+    _Atomic uint32_t relays;                 /* chosen for it and not yet ended: what "least loaded" looks at */
+    _Atomic enum client_session_state state; /* its shard writes ENDED, the main thread everything else */
+    _Atomic bool saturated;                  /* its shard has no more to give: others are chosen first */
+    bool over;                               /* its shard */
+    struct measure measure;                  /* its shard */
+    struct measure_sum measured;             /* its shard's, then the news', then the main thread's */
+    bool open;                               /* main thread: handed to its shard, its end not told yet */
+    bool idle_close, measuring;              /* main thread: which has asked for it */
+    uint64_t measured_ns;                    /* main thread; 0: measured is not to be looked at */
 };
 
 /* What the program around it does, on the main thread. */
@@ -35,13 +53,14 @@ void client_forward_answered(struct forward *forward, bool success);
 void client_forward_cancelled(struct forward *forward, bool success);
 void client_listener_closed(struct forward *forward);
 
-/* The session with the fewest relays that is still running; counts the relay to come (client_relay_ended undoes it). */
+/* The session with the fewest relays among those whose shard is not saturated (if all are, among all); NULL: none
+ * serves. Counts the relay to come (client_relay_ended undoes it). First shard. */
 struct client_session *client_choose_session(struct client *client);
 void client_relay_ended(struct client_session *session);
 /* Remote forwards that the server listens for: on the first session's shard. */
 void client_serve_remote(struct forward *forward);
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port);
 const struct options *client_options(const struct client *client);
-unsigned client_sessions_count(const struct client *client);
+unsigned client_sessions_count(const struct client *client); /* the most there may be at a time */
 struct client_session *client_session_at(struct client *client, unsigned index);
 struct shard *client_listener_shard(const struct client *client);

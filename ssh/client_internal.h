@@ -1,6 +1,7 @@
 #pragma once
 /* What the files of the client share: client_start.c brings it up, client.c watches over it until its end,
- * client_reload.c takes a new configuration on the way. The main thread's, but where it says otherwise. */
+ * client_reload.c takes a new configuration on the way, client_connections.c sees how busy its shards are. The main
+ * thread's, but where it says otherwise. */
 #include "engine/limits.h"
 #include "ssh/client.h"
 
@@ -14,10 +15,13 @@ struct client {
     struct window_budget budget;
     struct mailbox *news; /* what shards tell the main thread */
     struct shard **shards;
-    unsigned shards_count;
+    unsigned shards_count; /* started */
     struct client_session *sessions;
     unsigned sessions_count, sessions_open;
-    struct forward **forwards; /* all there ever were */
+    struct secrets *secrets;         /* what other connections may know of the first; NULL: there will be none */
+    struct connections *connections; /* NULL: one session, for ever */
+    _Atomic uint32_t alive_interval_s, alive_count_max; /* for sessions to come */
+    struct forward **forwards;                          /* all there ever were */
     unsigned forwards_count, forwards_unanswered, listeners_open;
     struct list remotes; /* forwards that the server listens for; the first session's shard */
     enum client_state state;
@@ -51,11 +55,33 @@ struct forward *client_add_forward(struct client *client, const struct forward_s
 void client_listen(struct forward *forward);
 void client_request(struct forward *forward);
 
+/* A shard more; not logged. A session whose handshake is done begins, on its shard. */
+MUST_USE int client_start_shard(struct client *client);
+void client_start_session(struct client_session *session);
+/* Frees what a session has left that is over: its shard, or when there are no shards any more. */
+void client_release_session(struct client_session *session);
+
+/* client_connections.c: looks at the shards now and then, so that new flows avoid those that have no more to give, and
+ * with `Connections auto` opens and closes connections. The most that there may be; why not more (client_start). */
+unsigned client_connections_max(const struct options *options);
+MUST_USE int client_connections_init(struct client *client);
+void client_connections_go_on(struct client *client); /* after each turn */
+int client_connections_timeout_ms(const struct client *client);
+/* Is the tunnel what it was asked for without this session? Then its end is no more than that. */
+bool client_connections_spare(const struct client_session *session);
+void client_connections_ended(struct client_session *session, int err, const char *reason);
+void client_connections_print(const struct client *client);
+/* A handshake is under way that cannot be interrupted: client_connections_release would wait for it. */
+bool client_connections_busy(const struct client *client);
+void client_connections_release(struct client *client);
+
 /* client_reload.c: goes on with what SIGHUP has asked for as far as it goes now; after each turn. */
 void client_reload_go_on(struct client *client);
 void client_reload_release(struct client *client);
 
 /* client.c */
 void client_post(struct shard *shard, void (*run)(void *, int64_t), void *arg);
+void client_tell(struct client *client, void (*run)(void *, int64_t), void *arg, int64_t value); /* from any thread */
 void client_close_forward(struct forward *forward);
+void client_session_ending(struct session *session);
 void client_session_ended(struct session *session, int err, const char *reason);

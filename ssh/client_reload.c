@@ -91,7 +91,11 @@ static void apply_settings(struct client *client, const struct options *next) {
     log_set_level(next->log_level);
     client->drain_timeout_given = next->drain_timeout_given;
     client->drain_timeout_s = next->drain_timeout_s;
+    client->alive_interval_s = next->server_alive_interval_s;
+    client->alive_count_max = next->server_alive_count_max;
     for (unsigned i = 0; i < client->sessions_count; i++) {
+        if (!client->sessions[i].open)
+            continue;
         struct alive_message *message = malloc(sizeof(*message));
         if (message == NULL)
             return log_error("the keepalive stays as it is: %s", err_text(ERR_NOMEM));

@@ -18,7 +18,8 @@ static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uin
 static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
 
 static int start_session(struct client_session *of) {
-    const struct options *options = of->client->options;
+    const struct client *client = of->client;
+    const struct options *options = client->options;
     struct authenticated *authenticated = of->authenticated;
     struct session_options wanted = {.fd = authenticated->fd,
                                      .transport = &authenticated->transport,
@@ -27,10 +28,11 @@ static int start_session(struct client_session *of) {
                                      .mux_ops = &mux_ops,
                                      .budget = &of->client->budget,
                                      .window_max = options->max_window,
-                                     .alive_interval_ns = options->server_alive_interval_s * SECOND_NS,
-                                     .alive_count_max = options->server_alive_count_max,
+                                     .alive_interval_ns = client->alive_interval_s * SECOND_NS,
+                                     .alive_count_max = client->alive_count_max,
                                      .rekey_interval_ns = options->rekey_limit_s * SECOND_NS,
                                      .on_ended = client_session_ended,
+                                     .on_ending = client_session_ending,
                                      .owner = of};
     int err = session_start(&of->session, of->shard, &wanted);
     if (err == 0)
@@ -41,10 +43,18 @@ static int start_session(struct client_session *of) {
 static void run_start_session(void *arg, int64_t value) {
     struct client_session *of = arg;
     (void)value;
+    of->over = false;
     int err = start_session(of);
     if (err != 0)
         return client_session_ended(&(struct session){.owner = of}, err, err_text(err));
     hello_ask(&of->session);
+}
+
+void client_start_session(struct client_session *session) {
+    session->open = true;
+    session->client->sessions_open++;
+    client_post(session->shard, run_start_session, session);
+    atomic_store(&session->state, SESSION_SERVING); /* what is chosen for it comes to its shard behind the start */
 }
 
 static void run_request(void *arg, int64_t value) {
@@ -81,24 +91,30 @@ static int bind_forwards(struct client *client) {
 
 static int make_sessions(struct client *client) {
     const struct options *options = client->options;
-    struct secrets *secrets;
-    int err = secrets_create(&secrets);
-    if (err != 0)
-        return err;
-    for (unsigned i = 0; i < client->sessions_count && err == 0; i++)
-        err = handshake_client(options, secrets, &client->sessions[i].authenticated);
-    secrets_wipe(secrets);
+    unsigned count = options->connections != 0 ? options->connections : 1;
+    int err = secrets_create(&client->secrets);
+    for (unsigned i = 0; i < count && err == 0; i++)
+        err = handshake_client(options, client->secrets, &client->sessions[i].authenticated);
     return err;
 }
 
+int client_start_shard(struct client *client) {
+    unsigned i = client->shards_count;
+    struct shard_options options = {.backend = client->options->io_backend, .index = i, .cpu = -1};
+    int err = shard_start(&options, &client->shards[i]);
+    client->shards_count += err == 0;
+    return err;
+}
+
+/* `Connections auto` starts them as it needs them. */
 static int start_shards(struct client *client) {
-    for (unsigned i = 0; i < client->shards_count; i++) {
-        struct shard_options options = {.backend = client->options->io_backend, .index = i, .cpu = -1};
-        int err = shard_start(&options, &client->shards[i]);
+    const struct options *options = client->options;
+    unsigned count = options->connections == 0 ? 1 : options->shards != 0 ? options->shards : options->connections;
+    while (client->shards_count < count) {
+        int err = client_start_shard(client);
         if (err == 0)
             continue;
-        client->shards_count = i;
-        log_error("cannot start shard %u: %s", i, err_text(err));
+        log_error("cannot start shard %u: %s", client->shards_count, err_text(err));
         return err;
     }
     log_verbose("%u shard(s) on %s", client->shards_count, io_name(client->shards[0]->io));
@@ -106,10 +122,9 @@ static int start_shards(struct client *client) {
 }
 
 void client_serve(struct client *client) {
-    client->sessions_open = client->sessions_count;
-    for (unsigned i = 0; i < client->sessions_count; i++) {
+    for (unsigned i = 0; i < client->sessions_count && client->sessions[i].authenticated != NULL; i++) {
         client->sessions[i].shard = client->shards[i % client->shards_count];
-        client_post(client->sessions[i].shard, run_start_session, &client->sessions[i]);
+        client_start_session(&client->sessions[i]);
     }
     for (unsigned i = 0; i < client->forwards_count; i++) {
         struct forward *forward = client->forwards[i];
@@ -162,10 +177,9 @@ struct forward *client_add_forward(struct client *client, const struct forward_s
 
 static int allocate(struct client *client) {
     const struct options *options = client->options;
-    client->sessions_count = options->connections;
-    client->shards_count = options->shards != 0 ? options->shards : options->connections;
+    client->sessions_count = client_connections_max(options);
     client->sessions = calloc(client->sessions_count, sizeof(*client->sessions));
-    client->shards = calloc(client->shards_count, sizeof(struct shard *));
+    client->shards = calloc(options->shards != 0 ? options->shards : client->sessions_count, sizeof(struct shard *));
     if (client->sessions == NULL || client->shards == NULL)
         return ERR_NOMEM;
     client->has_terminal = has_terminal(options);
@@ -179,14 +193,22 @@ static int allocate(struct client *client) {
     return mailbox_create(LIMIT_MAILBOX_MESSAGES, &client->news);
 }
 
+void client_release_session(struct client_session *session) {
+    if (session->authenticated != NULL)
+        authenticated_destroy(session->authenticated);
+    session->authenticated = NULL;
+    measure_deinit(&session->measure);
+}
+
 void client_release(struct client *client) {
+    client_connections_release(client);
+    secrets_wipe(client->secrets);
     for (unsigned i = 0; i < client->forwards_count; i++) {
         forward_deinit(client->forwards[i]);
         free(client->forwards[i]);
     }
     for (unsigned i = 0; client->sessions != NULL && i < client->sessions_count; i++)
-        if (client->sessions[i].authenticated != NULL)
-            authenticated_destroy(client->sessions[i].authenticated);
+        client_release_session(&client->sessions[i]);
     if (client->news != NULL)
         mailbox_destroy(client->news);
     if (client->signal_fd >= 0)
@@ -203,12 +225,12 @@ int client_start(struct client *client) {
     if (err == 0)
         err = make_sessions(client);
     if (err == 0)
+        err = client_connections_init(client);
+    if (err == 0)
         err = bind_forwards(client);
     if (err == 0)
         err = block_signals(client);
     if (err == 0)
         err = offload_start();
-    if (err != 0)
-        client->shards_count = 0;
     return err == 0 ? start_shards(client) : err;
 }

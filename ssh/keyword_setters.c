@@ -358,8 +358,7 @@ int keyword_set_connections(const struct setting *setting) {
         return set_count(setting, 1, &setting->config->options->connections);
     int error = one_word(setting);
     if (!error && setting->store)
-        config_note(setting->config, &setting->statement->place, setting->keyword->text,
-                    "auto is one connection in this version; give a number for more");
+        setting->config->options->connections = 0;
     return error;
 }
 

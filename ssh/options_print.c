@@ -96,7 +96,10 @@ static void print_program(const struct options *options, FILE *out) {
     static const char *const backends[] = {"auto", "io_uring", "epoll"};
     print_flag(out, "forkafterauthentication", options->background);
     print_text(out, "loglevel", level_text(options->log_level));
-    print_number(out, "connections", options->connections);
+    if (options->connections)
+        print_number(out, "connections", options->connections);
+    else
+        print_text(out, "connections", "auto");
     if (options->shards)
         print_number(out, "shards", options->shards);
     else
