@@ -24,15 +24,14 @@ struct guest {
     struct load_report report;
     size_t report_sent; /* sizeof(report): all of it */
     uint64_t last_ns, gap_begin_ns, gap_end_ns;
-    bool has_begun, has_ended, is_doomed;
+    bool has_ended, is_doomed;
 };
 
 static bool is_prompt(const struct guest *guest) {
     return guest->wish.kind == LOAD_ECHO || guest->wish.kind == LOAD_OPEN;
 }
 
-static void guest_end(struct host *host, struct guest *guest, bool reset) {
-    host->prompt_count -= guest->has_begun && is_prompt(guest);
+static void guest_end(struct guest *guest, bool reset) {
     if (guest->link != NULL) {
         *guest->link = guest->next;
         if (guest->next != NULL)
@@ -157,12 +156,12 @@ static void on_upload(struct host *host, struct guest *guest) {
     }
     guest->has_ended = n == 0;
     if (n < 0 || !report_next(host, guest))
-        guest_end(host, guest, false);
+        guest_end(guest, false);
 }
 
 static void on_echo(struct host *host, struct guest *guest, uint32_t events) {
     if (events & EPOLLOUT && !guest_send(host, guest)) {
-        guest_end(host, guest, false);
+        guest_end(guest, false);
         return;
     }
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
@@ -178,7 +177,7 @@ static void on_echo(struct host *host, struct guest *guest, uint32_t events) {
     guest->unsent += (whole - guest->messages) * guest->wish.message_bytes;
     guest->messages = whole;
     if (n <= 0 || !guest_send(host, guest))
-        guest_end(host, guest, false);
+        guest_end(guest, false);
 }
 
 static void on_download(struct host *host, struct guest *guest, uint32_t events) {
@@ -188,7 +187,7 @@ static void on_download(struct host *host, struct guest *guest, uint32_t events)
         broken = recv(guest->fd, &byte, 1, 0) >= 0 || errno != EAGAIN;
     }
     if (broken || !guest_send(host, guest)) {
-        guest_end(host, guest, false);
+        guest_end(guest, false);
         return;
     }
     if (had && guest->unsent == 0)
@@ -196,11 +195,11 @@ static void on_download(struct host *host, struct guest *guest, uint32_t events)
 }
 
 /* Nothing more is expected but the end. */
-static void on_rest(struct host *host, struct guest *guest) {
+static void on_rest(struct guest *guest) {
     char byte;
     ssize_t n = recv(guest->fd, &byte, 1, 0);
     if (n >= 0 || errno != EAGAIN)
-        guest_end(host, guest, n > 0);
+        guest_end(guest, n > 0);
 }
 
 static bool wish_is_sane(const struct load_wish *wish) {
@@ -208,13 +207,18 @@ static bool wish_is_sane(const struct load_wish *wish) {
            (wish->kind != LOAD_ECHO || (wish->message_bytes > 0 && wish->message_bytes <= LOAD_MESSAGE_BYTES_MAX));
 }
 
+/* Afterwards the guest is the other thread's. */
+static bool guest_move(struct guest *guest, struct host *from, struct host *to) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = guest};
+    return epoll_ctl(from->epoll, EPOLL_CTL_DEL, guest->fd, NULL) == 0 &&
+           epoll_ctl(to->epoll, EPOLL_CTL_ADD, guest->fd, &event) == 0;
+}
+
 /* The wish is there. False: nothing to be done for it. */
 static bool guest_begin(struct host *host, struct guest *guest) {
     const struct load_wish *wish = &guest->wish;
     if (!wish_is_sane(wish))
         return false;
-    guest->has_begun = true;
-    host->prompt_count += is_prompt(guest);
     stream_init(&guest->in, wish->up_key);
     stream_init(&guest->out, wish->down_key);
     if (wish->kind == LOAD_DOWN) {
@@ -228,7 +232,9 @@ static bool guest_begin(struct host *host, struct guest *guest) {
     }
     if (send(guest->fd, &(char){LOAD_ACK}, 1, MSG_NOSIGNAL) != 1)
         return false;
-    return wish->kind != LOAD_OPEN || shutdown(guest->fd, SHUT_WR) == 0;
+    if (wish->kind == LOAD_OPEN && shutdown(guest->fd, SHUT_WR) != 0)
+        return false;
+    return !is_prompt(guest) || host->prompt == NULL || guest_move(guest, host, host->prompt);
 }
 
 static void on_wish(struct host *host, struct guest *guest) {
@@ -237,21 +243,21 @@ static void on_wish(struct host *host, struct guest *guest) {
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
-        guest_end(host, guest, false);
+        guest_end(guest, false);
         return;
     }
     guest->wish_have += (size_t)n;
     if (guest->wish_have == sizeof(guest->wish) && !guest_begin(host, guest))
-        guest_end(host, guest, true);
+        guest_end(guest, true);
 }
 
 void guest_on_event(struct host *host, struct guest *guest, uint32_t events) {
     if (guest->is_doomed)
-        guest_end(host, guest, true);
+        guest_end(guest, true);
     else if (guest->wish_have < sizeof(guest->wish))
         on_wish(host, guest);
     else if (guest->wish.kind == LOAD_UP && guest->has_ended)
-        guest_end(host, guest, false);
+        guest_end(guest, false);
     else if (guest->wish.kind == LOAD_UP)
         on_upload(host, guest);
     else if (guest->wish.kind == LOAD_ECHO)
@@ -259,7 +265,7 @@ void guest_on_event(struct host *host, struct guest *guest, uint32_t events) {
     else if (guest->wish.kind == LOAD_DOWN)
         on_download(host, guest, events);
     else
-        on_rest(host, guest);
+        on_rest(guest);
 }
 
 void guest_accept(struct host *host, int fd) {
@@ -283,11 +289,11 @@ void guest_on_tick(struct host *host) {
         next = guest->next;
         count++;
         if (guest->is_doomed) {
-            guest_end(host, guest, true);
+            guest_end(guest, true);
             continue;
         }
         if (!report_next(host, guest))
-            guest_end(host, guest, false);
+            guest_end(guest, false);
     }
     load_pace_tick(&host->pace, count);
 }

@@ -11,7 +11,7 @@ struct guest;
 struct host {
     int epoll, listener;
     struct guest *reporters; /* those that need guest_on_tick */
-    uint32_t prompt_count;   /* guests that wait for an answer, and whom a rest would delay */
+    struct host *prompt;     /* who serves those that wait for an answer, in a thread of its own; NULL: this one */
     struct load_pace pace;
     bool is_full; /* no descriptors left: not accepting */
     uint8_t buffer[LOAD_BUFFER_BYTES];

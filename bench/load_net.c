@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@
 #define REST_BYTES (48u << 10)
 #define REST_NS_MAX (500 * UINT64_C(1000))
 #define REST_BYTES_PER_TICK 2000000u
+
+#define HURRY_NICE 10
+#define HURRY_TURN_NS 100000u
 
 uint64_t load_now(void) {
     struct timespec ts;
@@ -77,6 +81,23 @@ pid_t load_fork(int *channel) {
         *channel = pair[0];
     errno = error;
     return pid;
+}
+
+void load_hurry(void) {
+    /* The first version of the kernel's struct sched_attr, which the C library does not declare everywhere. */
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } attributes = {.size = 48, .runtime_ns = HURRY_TURN_NS};
+    int nice = getpriority(PRIO_PROCESS, 0);
+    attributes.nice = nice > PRIO_MIN + HURRY_NICE ? nice - HURRY_NICE : PRIO_MIN;
+    if (syscall(SYS_sched_setattr, 0, &attributes, 0) == 0)
+        return;
+    attributes.nice = nice;
+    (void)syscall(SYS_sched_setattr, 0, &attributes, 0); /* without it: times are a little longer on a busy machine */
 }
 
 bool load_raise_files(uint32_t count, uint32_t *limit) {

@@ -22,6 +22,10 @@ pid_t load_fork(int *channel);
 /* In the child: goes to its place (whose descriptors the harness lends), then keeps no other descriptors than the
  * standard ones, the channel and the stream's. False with errno. */
 bool load_enter(const struct place *place, int channel);
+/* For the calling thread, which takes times: as soon as it is woken the kernel lets it run, for short turns; before all
+ * others where that is allowed. What waits for a processor is the load's own delay, and would be counted as the
+ * tunnel's. */
+void load_hurry(void);
 /* Makes room for so many descriptors. False: *limit is what there is. */
 bool load_raise_files(uint32_t count, uint32_t *limit);
 /* Non-blocking, and small writes go at once. */

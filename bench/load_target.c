@@ -2,7 +2,9 @@
 #include "bench/load_guest.h"
 #include "bench/load_net.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -67,31 +69,90 @@ static bool host_turn(struct host *host, int control, uint64_t *tick_ns) {
         host_tick(host);
         *tick_ns = load_now() + LOAD_TICK_NS;
     }
-    if (host->prompt_count == 0)
-        load_pace_rest(&host->pace);
+    load_pace_rest(&host->pace);
     return count >= 0 || errno == EINTR;
 }
 
-int target_serve(int listener, int control) {
-    struct host *host = calloc(1, sizeof(*host));
+static void host_serve(struct host *host, int control) {
     uint64_t tick_ns = 0;
-    uint32_t limit;
-    signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_TIMERSLACK, 1UL);
-    if (host == NULL || !stream_setup())
-        return -1;
-    load_raise_files(LOAD_FLOWS_MAX + 64, &limit); /* as many as may be; the load says when it was too few */
+    while (host_turn(host, control, &tick_ns))
+        ;
+}
+
+static struct host *host_create(int listener, int control) {
+    struct host *host = calloc(1, sizeof(*host));
+    struct epoll_event end = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = host};
+    if (host == NULL)
+        return NULL;
+    struct epoll_event connection = {.events = EPOLLIN, .data.ptr = &host->listener};
     host->epoll = epoll_create1(EPOLL_CLOEXEC);
     host->listener = listener;
-    struct epoll_event end = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = host};
-    struct epoll_event connection = {.events = EPOLLIN, .data.ptr = &host->listener};
-    bool works = host->epoll >= 0 && epoll_ctl(host->epoll, EPOLL_CTL_ADD, control, &end) == 0 &&
-                 epoll_ctl(host->epoll, EPOLL_CTL_ADD, listener, &connection) == 0;
-    while (works && host_turn(host, control, &tick_ns))
-        ;
+    if (host->epoll >= 0 && epoll_ctl(host->epoll, EPOLL_CTL_ADD, control, &end) == 0 &&
+        (listener < 0 || epoll_ctl(host->epoll, EPOLL_CTL_ADD, listener, &connection) == 0))
+        return host;
     if (host->epoll >= 0)
         close(host->epoll);
     free(host);
+    return NULL;
+}
+
+static void host_free(struct host *host) {
+    close(host->epoll);
+    free(host);
+}
+
+/* Those that wait for an answer: in a thread that bulk does not hold up. It ends when its pipe does. */
+struct prompt {
+    struct host *host;
+    int control, end;
+    pthread_t thread;
+};
+
+static void *prompt_main(void *arg) {
+    struct prompt *prompt = arg;
+    load_hurry();
+    host_serve(prompt->host, prompt->control);
+    return NULL;
+}
+
+static bool prompt_start(struct prompt *prompt) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return false;
+    prompt->control = ends[0];
+    prompt->end = ends[1];
+    prompt->host = host_create(-1, prompt->control);
+    if (prompt->host != NULL && pthread_create(&prompt->thread, NULL, prompt_main, prompt) == 0)
+        return true;
+    if (prompt->host != NULL)
+        host_free(prompt->host);
+    close(ends[0]);
+    close(ends[1]);
+    return false;
+}
+
+static void prompt_stop(struct prompt *prompt) {
+    close(prompt->end);
+    pthread_join(prompt->thread, NULL);
+    host_free(prompt->host);
+    close(prompt->control);
+}
+
+int target_serve(int listener, int control) {
+    struct prompt prompt;
+    uint32_t limit;
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_TIMERSLACK, 1UL);
+    load_raise_files(LOAD_FLOWS_MAX + 64, &limit); /* as many as may be; the load says when it was too few */
+    struct host *host = stream_setup() ? host_create(listener, control) : NULL;
+    bool works = host != NULL && prompt_start(&prompt);
+    if (works) {
+        host->prompt = prompt.host;
+        host_serve(host, control);
+        prompt_stop(&prompt);
+    }
+    if (host != NULL)
+        host_free(host);
     return works ? 0 : -1;
 }
 
