@@ -249,7 +249,8 @@ Test(leatd, json_lines) {
     cr_expect_geq(pair_end(fd, 10), 0);
     close(fd);
     expect_clean_end(leat);
-    cr_assert(process_says(world.server, "connection closed", 10));
+    process_kill(world.server, SIGTERM); /* so that its log is whole */
+    cr_expect_eq(process_wait(world.server, 20), 0, "%s", process_log(world.server));
     const char *script = world_path(&world, "check.py");
     world_write(script, check_json);
     int status = world_run(&world, "python3", script, world.server->log, getpwuid(geteuid())->pw_name,
