@@ -212,6 +212,7 @@ static void silence(struct flow *flow, struct slot_queue *dropped) {
     flow_drop_answers(flow);
     scheduler_remove(flow);
     if (flow->mux) {
+        flow->mux->flows_queued -= flow->queue.count > 0;
         flow->mux->queued_bytes -= flow->queue.bytes;
         flow->mux->queued_slots -= flow->queue.count;
     }
@@ -319,6 +320,7 @@ void flow_send(struct flow *flow, struct slot *slot) {
     flow->peer_window -= slot->len;
     flow->mux->queued_bytes += slot->len;
     flow->mux->queued_slots++;
+    flow->mux->flows_queued += flow->queue.count == 0;
     slot_queue_push(&flow->queue, slot);
     scheduler_add(flow->mux, flow);
 }

@@ -74,7 +74,7 @@ void mux_shutdown(struct mux *mux) {
 }
 
 void mux_deinit(struct mux *mux) {
-    CHECK(mux->flows_count == 0 && mux->queued_bytes == 0 && mux->queued_slots == 0);
+    CHECK(mux->flows_count == 0 && mux->queued_bytes == 0 && mux->queued_slots == 0 && mux->flows_queued == 0);
     mux_shutdown(mux);
     free(mux->flows);
     free(mux->free_next);
@@ -340,7 +340,7 @@ static void validate_blobs(const struct mux *mux) {
 void mux_validate(const struct mux *mux) {
     uint32_t flows = 0, spare = 0, control = 0, scheduled = 0;
     uint64_t queued = 0;
-    uint32_t queued_slots = 0;
+    uint32_t queued_slots = 0, queued_flows = 0;
     for (uint32_t id = 0; id < mux->flows_size; id++) {
         const struct flow *flow = mux->flows[id];
         if (!flow)
@@ -352,13 +352,14 @@ void mux_validate(const struct mux *mux) {
         scheduled += list_linked(&flow->ready);
         queued += flow->queue.bytes;
         queued_slots += flow->queue.count;
+        queued_flows += flow->queue.count > 0;
     }
     for (uint32_t id = mux->free_first; id != NO_NUMBER; id = mux->free_next[id]) {
         CHECK(id < mux->flows_size && !mux->flows[id]);
         spare++;
     }
     CHECK(flows == mux->flows_count && flows + spare == mux->flows_size);
-    CHECK(queued == mux->queued_bytes && queued_slots == mux->queued_slots);
+    CHECK(queued == mux->queued_bytes && queued_slots == mux->queued_slots && queued_flows == mux->flows_queued);
     CHECK(control == count_list(&mux->control));
     CHECK(scheduled == count_list(&mux->fresh) + count_list(&mux->ready));
     validate_blobs(mux);

@@ -61,6 +61,7 @@ struct mux {
     uint32_t window_max, packet_max;
     uint64_t queued_bytes; /* waiting in all flows */
     uint32_t queued_slots; /* the same, in slots */
+    uint32_t flows_queued; /* flows that have something waiting */
     uint32_t flows_count;
     /* private */
     struct flow **flows; /* by our channel number; grown by doubling to LIMIT_FLOWS_PER_SESSION */

@@ -136,8 +136,10 @@ static struct slot *take_data(struct mux *mux) {
     mux->queued_bytes -= slot->len;
     mux->queued_slots--;
     flow->bytes_to_peer += slot->len;
-    if (flow->queue.count == 0)
+    if (flow->queue.count == 0) {
+        mux->flows_queued--;
         flow_check_tail(flow);
+    }
     if (flow->room_wanted)
         flow_check_room(flow);
     return slot;

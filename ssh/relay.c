@@ -114,12 +114,14 @@ static uint32_t slot_max(const struct relay *relay) {
     return relay->flow.peer_packet_max < pool ? relay->flow.peer_packet_max : pool;
 }
 
-/* What is left to the session is divided among its relays: each of them may fill what it is given before it is asked
- * again. */
+/* What is left to the session is divided among the relays that have something to send: each of them may fill what it is
+ * given before it is asked again. The idle ones are not counted, however many they are: one that wakes up reads a
+ * single slot, and then it is asked. */
 static void give_credit(struct relay *relay) {
     struct session *session = relay->session;
     uint64_t room = flow_room(&relay->flow);
-    uint32_t left = session_slots_left(session), part = left / session->relays_count;
+    uint32_t left = session_slots_left(session), active = session->mux.flows_queued;
+    uint32_t part = left / (active > 0 ? active : 1);
     uint64_t share = (uint64_t)(part > 0 ? part : 1) * session->shard->slots.payload_max;
     list_remove(&relay->waiting);
     if (left == 0 && room > 0)

@@ -11,6 +11,8 @@
 #define BUDGET_SHARE_RESERVE 4u
 /* No growth takes more than this part of what is left beyond the reserve. */
 #define BUDGET_SHARE_GROWTH 4u
+/* Half of a window below the start size in this time is a use worth more. */
+#define SMALL_ROUND_NS UINT64_C(100000000)
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
     return a < b ? a : b;
@@ -170,9 +172,17 @@ static bool must_shrink(const struct window *window) {
            window_budget_left(window->budget) < window->budget->max / BUDGET_SHARE_RESERVE;
 }
 
+/* A window that opened small because there were many grows to what it would have had by being used at all: on a busy
+ * machine or a short path it could wait for ever for a round trip as short as the shortest. */
+static uint64_t round_max_ns(const struct window *window) {
+    bool is_small = window->target < LIMIT_WINDOW_START_BYTES;
+    return is_small && window->rtt_ns < SMALL_ROUND_NS ? SMALL_ROUND_NS : window->rtt_ns;
+}
+
 static void judge_round(struct window *window, uint64_t now_ns) {
     bool half = window->received - window->round_at >= window->target / 2;
-    bool in_time = window->rtt_ns > 0 && now_ns - window->round_ns <= window->rtt_ns;
+    uint64_t max_ns = round_max_ns(window);
+    bool in_time = max_ns > 0 && now_ns - window->round_ns <= max_ns;
     if (in_time && !half)
         return;
     if (in_time)

@@ -5,6 +5,7 @@
  *
  * always and exactly: the peer never has more under way than target. It starts at LIMIT_WINDOW_START_BYTES and doubles,
  * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
+ * One that is smaller than the start size doubles whenever half of it arrived within a tenth of a second.
  * What a slow application leaves unread is not granted again, so its window is never half used in a round trip. While
  * less than a quarter of the budget is left, windows above the start size shrink: half of what they owe is kept.
  *

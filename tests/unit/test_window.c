@@ -234,6 +234,31 @@ Test(window, grows_beside_many_idle_ones) {
     cr_assert_eq(atomic_load(&budget.windows), 0);
 }
 
+/* Though no round trip is ever as short again as the first was. */
+Test(window, small_ones_grow_by_being_used) {
+    enum { IDLE = 10000 };
+    static struct window idle[IDLE];
+    struct window used;
+    struct window_budget budget;
+    uint64_t now_ns = MS;
+    window_budget_init(&budget, LIMIT_WINDOW_BUDGET_BYTES);
+    for (unsigned i = 0; i < IDLE; i++)
+        cr_assert_eq(window_open(&idle[i], &budget, 64 * MIB), 0, "%u", i);
+    cr_assert_eq(window_open(&used, &budget, 64 * MIB), 0);
+    fill_for(&used, 3);
+    for (unsigned i = 0; i < 20; i++) {
+        now_ns += 50 * MS;
+        cr_assert_eq(window_receive(&used, used.granted, now_ns), 0);
+        window_consume(&used, used.unconsumed);
+        cr_assert_gt(window_grant(&used, now_ns), 0);
+    }
+    cr_expect_geq(used.target, LIMIT_WINDOW_START_BYTES);
+    cr_expect_leq(used.target, 2 * LIMIT_WINDOW_START_BYTES, "and no further: %u", used.target);
+    for (unsigned i = 0; i < IDLE; i++)
+        window_close(&idle[i]);
+    window_close(&used);
+}
+
 /* Bulk flows that go on make room for those that come, down to what they began with. */
 Test(window, shrinks_when_others_need_the_room) {
     enum { BULK = 100, IDLE = 15000 };
