@@ -276,7 +276,8 @@ bool world_make_dir(struct world *world, const char *name) {
 
 void world_remove_dir(struct world *world, const char *name) {
     char path[PATH_BYTES];
-    if (join(path, world->dir, name))
+    bool is_kept = world->lock < 0;
+    if (!is_kept && join(path, world->dir, name))
         nftw(path, remove_one, WALK_DESCRIPTORS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 

@@ -38,7 +38,7 @@ bool world_write(struct world *world, const char *name, const char *text);
 char *world_read(const char *path);
 /* Makes a folder of the folder. False with errno. */
 bool world_make_dir(struct world *world, const char *name);
-/* Removes a folder of the folder with all that is in it. */
+/* Removes a folder of the folder with all that is in it, unless the whole is kept. */
 void world_remove_dir(struct world *world, const char *name);
 /* Makes a folder elsewhere if there is none (as root's sshd wants /run/sshd), which goes with the world if it was made
  * here. False with errno. */

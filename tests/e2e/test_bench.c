@@ -292,6 +292,19 @@ Test(bench, what_is_refused) {
     expect_nothing_left();
 }
 
+/* With --keep configurations and logs stay, in a folder that is named. */
+Test(bench, kept) {
+    struct process *run = bench("--smoke --keep --quiet --peers leat-leatd bulk/down/1");
+    expect_status(run, 0, 60);
+    const char *kept = strstr(process_log(run), "kept: ");
+    cr_assert_not_null(kept, "%s", process_log(run));
+    const char *folder = world_format("%.*s", (int)strcspn(kept + 6, "\n"), kept + 6);
+    const char *find =
+        world_format("cat %s/tunnel-*/*config | grep -q '^Port' && ls %s/tunnel-*/*.log", folder, folder);
+    cr_expect_eq(world_run(&world, "sh", "-c", find, NULL), 0);
+    expect_soon(processes_of_runs() == 0, 5);
+}
+
 /* An output that cannot be written: said, and no success. */
 Test(bench, a_full_disk) {
     struct process *run = bench("--smoke --peers direct --json /dev/full bulk/down/1");
