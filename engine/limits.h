@@ -91,7 +91,7 @@
 
 /* How busy a shard is, and `Connections auto`. */
 #define LIMIT_SATURATION_WINDOW_NS UINT64_C(250000000) /* looked at so often */
-#define LIMIT_SATURATED_WINDOWS 2u                     /* busy in so many of them in a row: saturated */
+#define LIMIT_SATURATION_SAMPLES 4u                    /* so many windows are judged together */
 #define LIMIT_SATURATED_PERCENT 90u                    /* busy */
 #define LIMIT_UNSATURATED_PERCENT 75u                  /* saturated no more */
 #define LIMIT_AUTO_BULK_BYTES (256u << 10)             /* several flows' in one of them are worth another connection */

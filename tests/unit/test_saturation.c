@@ -1,8 +1,8 @@
-#include "engine/limits.h"
 #include "ssh/saturation.h"
 #include <criterion/criterion.h>
 
 #define WINDOW LIMIT_SATURATION_WINDOW_NS
+#define SAMPLES LIMIT_SATURATION_SAMPLES
 
 static struct saturation saturation;
 static uint64_t now_ns, busy_ns;
@@ -22,45 +22,57 @@ static bool after_window(uint64_t percent) {
     return saturation.saturated;
 }
 
+static bool after_windows(unsigned count, uint64_t percent) {
+    while (count-- > 0)
+        after_window(percent);
+    return saturation.saturated;
+}
+
 Test(saturation, the_first_sample_says_nothing) {
     cr_expect_not(saturation.saturated);
     cr_expect_eq(saturation.percent, 0);
 }
 
-Test(saturation, one_busy_window_is_not_enough) {
-    for (unsigned i = 1; i < LIMIT_SATURATED_WINDOWS; i++)
-        cr_expect_not(after_window(100));
+Test(saturation, it_takes_all_windows) {
+    cr_expect_not(after_windows(SAMPLES - 1, 100));
     cr_expect(after_window(100));
     cr_expect_eq(saturation.percent, 100);
 }
 
-Test(saturation, busy_windows_count_in_a_row_only) {
-    for (unsigned i = 0; i < 20; i++) {
-        for (unsigned busy = 1; busy < LIMIT_SATURATED_WINDOWS; busy++)
-            cr_expect_not(after_window(100));
-        cr_expect_not(after_window(LIMIT_SATURATED_PERCENT - 1));
-    }
-}
-
 Test(saturation, the_threshold_itself_counts) {
-    for (unsigned i = 1; i < LIMIT_SATURATED_WINDOWS; i++)
-        after_window(LIMIT_SATURATED_PERCENT);
-    cr_expect(after_window(LIMIT_SATURATED_PERCENT));
+    cr_expect_not(after_windows(2 * SAMPLES, LIMIT_SATURATED_PERCENT - 1));
+    cr_expect(after_windows(SAMPLES, LIMIT_SATURATED_PERCENT));
+    cr_expect_eq(saturation.percent, LIMIT_SATURATED_PERCENT);
 }
 
 /* What is a little less busy stays saturated, so that flows don't go to and fro. */
 Test(saturation, it_ends_well_below_where_it_began) {
-    for (unsigned i = 0; i < LIMIT_SATURATED_WINDOWS; i++)
-        after_window(100);
-    for (unsigned i = 0; i < 20; i++)
-        cr_expect(after_window(LIMIT_UNSATURATED_PERCENT));
-    cr_expect_not(after_window(LIMIT_UNSATURATED_PERCENT - 1));
-    cr_expect_not(after_window(LIMIT_UNSATURATED_PERCENT));
+    after_windows(SAMPLES, 100);
+    cr_expect(after_windows(20, LIMIT_UNSATURATED_PERCENT));
+    cr_expect_not(after_windows(SAMPLES, LIMIT_UNSATURATED_PERCENT - 1));
+    cr_expect_not(after_windows(20, LIMIT_SATURATED_PERCENT - 1));
+}
+
+/* Whatever was before the last windows is forgotten. */
+Test(saturation, only_the_last_windows_count) {
+    after_windows(100, 0);
+    cr_expect(after_windows(SAMPLES, 100));
+    after_windows(100, 100);
+    cr_expect_not(after_windows(SAMPLES, 0));
+    cr_expect_eq(saturation.percent, 0);
+}
+
+/* A thread that waits for a processor for longer than a window is accounted for in lumps. */
+Test(saturation, lumps) {
+    for (unsigned i = 0; i < SAMPLES; i++)
+        after_window(i % 2 ? 200 : 0);
+    for (unsigned i = 0; i < 100; i++)
+        cr_expect(after_window(i % 2 ? 200 : 0), "%u", i);
 }
 
 Test(saturation, samples_too_close_to_each_other_are_passed_over) {
     uint64_t before_ns = now_ns;
-    for (unsigned i = 0; i < 10 * LIMIT_SATURATED_WINDOWS; i++)
+    for (unsigned i = 0; i < 10 * SAMPLES; i++)
         saturation_sample(&saturation, before_ns + WINDOW / 2 - 1, busy_ns + WINDOW);
     cr_expect_not(saturation.saturated);
     cr_expect_eq(saturation.percent, 0);
@@ -81,6 +93,6 @@ Test(saturation, accounts_that_run_ahead_or_go_back) {
     saturation_sample(&saturation, now_ns, 0);
     cr_expect_eq(saturation.percent, 0);
     busy_ns = 0;
-    after_window(50);
+    after_windows(SAMPLES, 50);
     cr_expect_eq(saturation.percent, 50);
 }
