@@ -62,11 +62,19 @@ static int remove_one(const char *path, const struct stat *stat, int type, struc
 
 static void tear_down(void) {
     world_end(world);
-    cr_expect_eq(count_left(), 0);
+    cr_assert_eq(count_left(), 0);
     nftw(temporary, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-TestSuite(world, .init = set_up, .fini = tear_down);
+/* What fails in a fixture's end fails no test. */
+#define WORLD_TEST(name)                                                                                               \
+    static void name(void);                                                                                            \
+    Test(world, name) {                                                                                                \
+        set_up();                                                                                                      \
+        name();                                                                                                        \
+        tear_down();                                                                                                   \
+    }                                                                                                                  \
+    static void name(void)
 
 static bool exists(const char *path) {
     struct stat stat;
@@ -112,14 +120,14 @@ static bool ends(const struct usage_process *process) {
     return !usage_runs(process);
 }
 
-Test(world, its_folder_is_private) {
+WORLD_TEST(its_folder_is_private) {
     struct stat stat_;
     cr_assert_eq(stat(world_dir(world), &stat_), 0);
     cr_assert_eq(stat_.st_mode & 07777, 0700);
     cr_assert_eq(strncmp(world_dir(world), temporary, strlen(temporary)), 0);
 }
 
-Test(world, files_and_folders) {
+WORLD_TEST(files_and_folders) {
     char path[512], long_name[600];
     cr_assert(world_write(world, "a", "one\n"));
     cr_assert(world_write(world, "a", "2\n"));
@@ -150,7 +158,7 @@ Test(world, files_and_folders) {
     cr_assert_null(world_read("/nonesuch"));
 }
 
-Test(world, keys_are_made_once) {
+WORLD_TEST(keys_are_made_once) {
     char path[512];
     cr_assert(world_keys(world, why, sizeof why), "%s", why);
     snprintf(path, sizeof path, "%s/user_key.pub", world_dir(world));
@@ -167,7 +175,7 @@ Test(world, keys_are_made_once) {
     free(authorized);
 }
 
-Test(world, a_process_lives_and_is_stopped) {
+WORLD_TEST(a_process_lives_and_is_stopped) {
     struct process process = start_shell("talker", "echo out; echo err >&2; exec sleep 600");
     char line[64];
     await_line(&process, 2, line, sizeof line);
@@ -183,7 +191,7 @@ Test(world, a_process_lives_and_is_stopped) {
     world_stop(world, &process); /* none: nothing happens */
 }
 
-Test(world, a_process_that_has_ended_is_not_alive) {
+WORLD_TEST(a_process_that_has_ended_is_not_alive) {
     struct process process = start_shell("short", "exit 3");
     for (double deadline = now() + 20; process_alive(&process) && now() < deadline;)
         look_again();
@@ -192,7 +200,7 @@ Test(world, a_process_that_has_ended_is_not_alive) {
     world_stop(world, &process);
 }
 
-Test(world, what_cannot_be_started) {
+WORLD_TEST(what_cannot_be_started) {
     struct process process;
     char name[] = "nonesuch-program";
     char *argv[] = {name, NULL};
@@ -208,7 +216,7 @@ Test(world, what_cannot_be_started) {
     cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
 }
 
-Test(world, what_a_process_finds) {
+WORLD_TEST(what_a_process_finds) {
     char shell[] = "sh", option[] = "-c", line[64];
     char script[] = "read x; echo \"$? $WORD $OLD\"; exec sleep 600";
     char *argv[] = {shell, option, script, NULL};
@@ -223,7 +231,7 @@ Test(world, what_a_process_finds) {
     cr_assert_null(getenv("WORD"));
 }
 
-Test(world, ends_those_that_do_not_listen) {
+WORLD_TEST(ends_those_that_do_not_listen) {
     struct process process = start_shell("deaf", "trap '' TERM; sleep 600 & echo $!; while :; do wait; done");
     char line[64];
     await_line(&process, 1, line, sizeof line);
@@ -233,7 +241,7 @@ Test(world, ends_those_that_do_not_listen) {
     cr_assert_not(usage_runs(&below));
 }
 
-Test(world, ends_those_that_left_the_group) {
+WORLD_TEST(ends_those_that_left_the_group) {
     struct process process = start_shell("parent", "setsid sleep 600 & echo $!; wait");
     char line[64];
     await_line(&process, 1, line, sizeof line);
@@ -246,7 +254,7 @@ Test(world, ends_those_that_left_the_group) {
     cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
 }
 
-Test(world, ends_those_whose_parents_went) {
+WORLD_TEST(ends_those_whose_parents_went) {
     struct process process =
         start_shell("daemon", "sh -c 'setsid sh -c \"echo \\$\\$; exec sleep 600\" & sleep 0'; exec sleep 600");
     char line[64];
@@ -258,7 +266,7 @@ Test(world, ends_those_whose_parents_went) {
     cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
 }
 
-Test(world, its_end_stops_all) {
+WORLD_TEST(its_end_stops_all) {
     struct usage_process known[20];
     for (unsigned i = 0; i < 20; i++) {
         char name[16];
@@ -283,7 +291,7 @@ static void assert_tail(const char *text, unsigned lines, const char *expected) 
     free(tail);
 }
 
-Test(world, the_last_lines) {
+WORLD_TEST(the_last_lines) {
     struct process none = {.log = "/nonesuch"};
     char *tail = process_tail(&none, 3);
     cr_assert_str_eq(tail, "");
@@ -311,7 +319,7 @@ static int run(const char *script, char **output) {
     return world_run(argv, output);
 }
 
-Test(world, runs_a_command) {
+WORLD_TEST(runs_a_command) {
     char *output;
     const char *const nonesuch[] = {"nonesuch-program", NULL};
     cr_assert_eq(run("echo out; echo err >&2; exit 7", &output), 7);
@@ -331,7 +339,7 @@ Test(world, runs_a_command) {
     cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
 }
 
-Test(world, signals_are_the_runs_alone) {
+WORLD_TEST(signals_are_the_runs_alone) {
     struct sigaction action;
     cr_assert_eq(raise(SIGPIPE), 0); /* ignored */
     cr_assert_not(world_interrupted());
@@ -389,7 +397,7 @@ static struct process start_listener(int family, uint16_t port, int *tell) {
     return process;
 }
 
-Test(world, waits_for_a_listener) {
+WORLD_TEST(waits_for_a_listener) {
     uint16_t port = world_free_port();
     int tell;
     struct process process = start_listener(AF_INET, port, &tell);
@@ -403,7 +411,7 @@ Test(world, waits_for_a_listener) {
     cr_assert_not(world_wait_listening(&process, port, 600), "there is none");
 }
 
-Test(world, waits_for_a_listener_on_the_other_family) {
+WORLD_TEST(waits_for_a_listener_on_the_other_family) {
     uint16_t port = world_free_port();
     int tell;
     struct process process = start_listener(AF_INET6, port, &tell);
@@ -417,7 +425,7 @@ Test(world, waits_for_a_listener_on_the_other_family) {
     world_stop(world, &process);
 }
 
-Test(world, ports_are_given_once) {
+WORLD_TEST(ports_are_given_once) {
     static uint8_t given[65536];
     unsigned first = 32768;
     int report[2];
@@ -451,7 +459,7 @@ Test(world, ports_are_given_once) {
     waitpid(other, NULL, 0);
 }
 
-Test(world, borrows_folders) {
+WORLD_TEST(borrows_folders) {
     char mine[128], theirs[128];
     snprintf(mine, sizeof mine, "%s/mine", temporary);
     snprintf(theirs, sizeof theirs, "%s/theirs", temporary);
@@ -536,14 +544,14 @@ static void assert_interruption(int number, bool runs) {
     cr_assert_not(usage_runs(&harness.started[1]));
 }
 
-Test(world, nothing_is_left_by_an_interrupted_run) {
+WORLD_TEST(nothing_is_left_by_an_interrupted_run) {
     assert_interruption(SIGINT, false);
     assert_interruption(SIGTERM, false);
     assert_interruption(SIGHUP, false);
     assert_interruption(SIGTERM, true);
 }
 
-Test(world, a_killed_run_is_swept_by_the_next) {
+WORLD_TEST(a_killed_run_is_swept_by_the_next) {
     char borrowed[128];
     struct harness harness = start_harness(false, false);
     snprintf(borrowed, sizeof borrowed, "%s/borrowed", temporary);
@@ -561,7 +569,7 @@ Test(world, a_killed_run_is_swept_by_the_next) {
     world_end(next);
 }
 
-Test(world, what_is_kept_stays) {
+WORLD_TEST(what_is_kept_stays) {
     int status;
     struct harness harness = start_harness(false, true);
     kill(harness.pid, SIGTERM);
@@ -571,7 +579,7 @@ Test(world, what_is_kept_stays) {
     nftw(harness.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-Test(world, sweeps_its_own_kind_alone) {
+WORLD_TEST(sweeps_its_own_kind_alone) {
     char other[128], file[160], link[128], empty[128], entry[160];
     snprintf(other, sizeof other, "%s/precious", temporary);
     snprintf(file, sizeof file, "%s/lock", other);
