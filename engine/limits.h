@@ -59,6 +59,7 @@
 #define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */
 #define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
 #define LIMIT_NOTSENT_BYTES (256u << 10)    /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
+#define LIMIT_TRIM_NS UINT64_C(1000000000)  /* memory that was not used for so long goes back to the system */
 #define LIMIT_QUIET_NS UINT64_C(1000000000) /* without input for so long, a session gives its buffers back */
 #define LIMIT_REKEY_RETRY_NS UINT64_C(10000000)   /* a rekey that is due and did not begin is asked for again */
 #define LIMIT_LINGER_NS UINT64_C(2000000000)      /* an ending session waits so long for its last bytes to leave */

@@ -80,7 +80,8 @@ static struct ring *ring_create(size_t size) {
 static struct ring *idle_pop(struct ring_pool *pool) {
     struct ring *ring = pool->free;
     pool->free = ring->next_free;
-    pool->idle--;
+    if (--pool->idle < pool->idle_low)
+        pool->idle_low = pool->idle;
     return ring;
 }
 
@@ -112,4 +113,11 @@ void ring_pool_put(struct ring_pool *pool, struct ring *ring) {
     ring->next_free = pool->free;
     pool->free = ring;
     pool->idle++;
+}
+
+bool ring_pool_trim(struct ring_pool *pool) {
+    for (uint32_t left = pool->idle_low; left > 0; left--)
+        ring_destroy(idle_pop(pool));
+    pool->idle_low = pool->idle;
+    return pool->idle > 0;
 }

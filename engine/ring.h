@@ -37,11 +37,14 @@ struct ring_pool {
     struct ring *free;
     size_t ring_bytes;
     uint32_t lent, idle, max;
+    uint32_t idle_low; /* fewest that were idle at once since the last ring_pool_trim */
 };
 void ring_pool_init(struct ring_pool *pool, size_t ring_bytes, uint32_t max);
 void ring_pool_deinit(struct ring_pool *pool);       /* CHECKs that none is lent */
 struct ring *ring_pool_take(struct ring_pool *pool); /* an empty ring, or NULL: max reached or no memory */
 void ring_pool_put(struct ring_pool *pool, struct ring *ring);
+/* Unmaps those that were idle all the time since the last call. True: there are others that a later call may unmap. */
+bool ring_pool_trim(struct ring_pool *pool);
 /* All that may be lent are: whoever has nothing in his ring gives it back for the next one. */
 static inline bool ring_pool_is_short(const struct ring_pool *pool) {
     return pool->lent >= pool->max;

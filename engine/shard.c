@@ -1,5 +1,6 @@
 #include "engine/shard.h"
 #include "engine/check.h"
+#include "engine/heap.h"
 #include "engine/limits.h"
 #include "engine/log.h"
 #include <errno.h>
@@ -39,6 +40,31 @@ static void mailbox_watch(struct shard *shard) {
         io_poll(shard->io, &shard->mailbox_poll, mailbox_fd(shard->mailbox), POLLIN);
 }
 
+bool shard_trim(struct shard *shard, bool is_idle) {
+    bool more = slot_pool_trim(&shard->slots);
+    more |= ring_pool_trim(&shard->rings);
+    if (is_idle)
+        heap_purge();
+    else
+        heap_decay();
+    return more;
+}
+
+static void trim_soon(struct shard *shard) {
+    shard->trim_turn = shard->turn;
+    timer_arm(&shard->timers, &shard->trim, shard_now(shard) + LIMIT_TRIM_NS);
+}
+
+/* Idle: nothing but this timer has made a turn since it was armed. */
+static void on_trim(struct timer *timer) {
+    struct shard *shard = list_entry(timer, struct shard, trim);
+    bool is_idle = shard->turn - shard->trim_turn <= 1;
+    if (shard_trim(shard, is_idle) || !is_idle)
+        trim_soon(shard);
+    else
+        shard->trim_turn = shard->turn;
+}
+
 int shard_init(struct shard *shard, const struct shard_options *options,
                int (*make_io)(struct slot_pool *, void *, struct io **), void *arg) {
     *shard = (struct shard){.index = options->index};
@@ -62,6 +88,7 @@ int shard_init(struct shard *shard, const struct shard_options *options,
     list_init(&shard->tasks);
     list_init(&shard->accept_paused);
     io_op_init(&shard->mailbox_poll, mailbox_polled);
+    shard->trim.on_timer = on_trim;
     mailbox_watch(shard);
     return ERR_OK;
 }
@@ -114,6 +141,8 @@ int shard_turn(struct shard *shard, uint64_t deadline_ns) {
         mailbox_run(shard->mailbox);
     }
     tasks_run(shard);
+    if (shard->thread && !shard->ending && !timer_armed(&shard->trim) && shard->trim_turn != shard->turn)
+        trim_soon(shard);
     if (!shard->ending)
         mailbox_watch(shard);
     current = outer;
@@ -133,6 +162,7 @@ static void shard_end(struct shard *shard) {
     mailbox_close(shard->mailbox);
     shard->mailbox_ready = true;
     shard->ending = true;
+    timer_cancel(&shard->timers, &shard->trim);
     io_cancel(shard->io, &shard->mailbox_poll);
     while (shard->mailbox_ready || shard->mailbox_poll.in_flight || !list_empty(&shard->tasks))
         turn_or_die(shard);

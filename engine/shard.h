@@ -42,7 +42,14 @@ struct shard {
     struct io_op mailbox_poll;
     bool mailbox_ready, ending;
     uint64_t turn;
+    struct timer trim;
+    uint64_t trim_turn; /* in which it was armed */
 };
+
+/* A shard with a thread does it by itself, every LIMIT_TRIM_NS while it has work and until all is given back. Buffers
+ * that were not in use since the last call go back to the system, and of an idle one the allocator's memory too. True:
+ * there is more for a later call. */
+bool shard_trim(struct shard *shard, bool is_idle);
 
 struct shard_options {
     enum io_backend backend;

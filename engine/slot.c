@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define CACHE_LINE 64u
 #define LEN_WHILE_FREE UINT32_MAX /* no payload is that long: a slot given back twice is found at once */
@@ -37,7 +38,8 @@ int slot_pool_init(struct slot_pool *pool, uint32_t payload_max, uint32_t count)
     CHECK(count > 0 && payload_max > 0);
     size_t stride = SLOT_HEADROOM + (size_t)payload_max + SLOT_TAILROOM;
     stride = (stride + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
-    *pool = (struct slot_pool){.stride = stride, .count = count, .free_count = count, .payload_max = payload_max};
+    *pool = (struct slot_pool){
+        .stride = stride, .count = count, .free_count = count, .free_low = count, .payload_max = payload_max};
     list_init(&pool->waiters);
     pool->slots = calloc(count, sizeof *pool->slots);
     if (!pool->slots)
@@ -71,7 +73,9 @@ struct slot *slot_take(struct slot_pool *pool) {
     if (!slot)
         return NULL;
     pool->free = slot->next;
-    pool->free_count--;
+    if (--pool->free_count < pool->free_low)
+        pool->free_low = pool->free_count;
+    slot->touched = true;
     slot->len = 0;
     slot->next = NULL;
     BYTES_ALLOW(slot_bytes(pool, slot), pool->stride);
@@ -92,6 +96,54 @@ void slot_put(struct slot_pool *pool, struct slot *slot) {
     list_remove(node);
     struct slot_waiter *waiter = list_entry(node, struct slot_waiter, node);
     waiter->on_slots(waiter);
+}
+
+/* The whole pages of slots [first, end). */
+static void give_back(const struct slot_pool *pool, uint32_t first, uint32_t end) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t from = (first * pool->stride + page - 1) / page * page, to = end * pool->stride / page * page;
+    if (from < to)
+        (void)madvise(pool->memory + from, to - from, MADV_DONTNEED);
+}
+
+/* By index and not one by one: neighbours share pages. */
+static void give_back_cold(struct slot_pool *pool) {
+    uint32_t first = 0;
+    bool touched = false;
+    for (uint32_t i = 0; i <= pool->count; i++) {
+        struct slot *slot = i < pool->count ? &pool->slots[i] : NULL;
+        if (slot && slot->cold) {
+            touched |= slot->touched;
+            slot->cold = slot->touched = false;
+            continue;
+        }
+        if (touched)
+            give_back(pool, first, i);
+        touched = false;
+        first = i + 1;
+    }
+}
+
+/* The free list is a stack: those at its end, as many as were free when fewest were, have not been taken. */
+bool slot_pool_trim(struct slot_pool *pool) {
+    uint32_t warm = pool->free_count - pool->free_low;
+    bool any = false;
+    for (struct slot *slot = pool->free; slot; slot = slot->next) {
+        if (warm > 0) {
+            warm--;
+            continue;
+        }
+        slot->cold = true;
+        any |= slot->touched;
+    }
+    bool more = pool->free_low < pool->free_count;
+    pool->free_low = pool->free_count;
+    if (any)
+        give_back_cold(pool);
+    else
+        for (struct slot *slot = pool->free; slot; slot = slot->next)
+            slot->cold = false;
+    return more;
 }
 
 void slot_wait(struct slot_pool *pool, struct slot_waiter *waiter) {

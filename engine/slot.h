@@ -9,6 +9,7 @@
  * One pool per shard; one thread. */
 #include "engine/error.h"
 #include "engine/list.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,8 @@ struct slot {
     uint32_t len;      /* payload bytes */
     uint32_t index;    /* in the pool: the provided-buffer id */
     struct slot *next; /* free list, or the owner's queue */
+    bool touched;      /* private: taken since its memory was given back */
+    bool cold;         /* private to slot_pool_trim */
 };
 
 /* Called once when slots are there again; the waiter was unlinked before. */
@@ -33,6 +36,7 @@ struct slot_pool {
     size_t memory_bytes, stride;
     struct slot *slots, *free;
     uint32_t count, free_count, payload_max;
+    uint32_t free_low; /* fewest that were free at once since the last slot_pool_trim */
     struct list waiters;
 };
 
@@ -42,6 +46,9 @@ struct slot *slot_take(struct slot_pool *pool); /* len = 0, next = NULL; NULL wh
 /* Returns a slot; wakes at most one waiter, the longest waiting, from within this call (its callback may take slots).
  */
 void slot_put(struct slot_pool *pool, struct slot *slot);
+/* Gives the memory of all slots that were free all the time since the last call back to the system. True: there is more
+ * that a later call may give back. */
+bool slot_pool_trim(struct slot_pool *pool);
 /* Waits (FIFO) for slots; a no-op when already waiting. slot_unwait is a no-op when not waiting. */
 void slot_wait(struct slot_pool *pool, struct slot_waiter *waiter);
 void slot_unwait(struct slot_waiter *waiter);

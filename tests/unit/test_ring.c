@@ -157,3 +157,25 @@ Test(ring_pool, deinit_with_a_ring_lent_aborts, .signal = SIGABRT) {
     cr_assert_not_null(ring_pool_take(&pool));
     ring_pool_deinit(&pool);
 }
+
+Test(ring, pool_trim_unmaps_what_was_idle) {
+    struct ring_pool pool;
+    struct ring *a, *b;
+    ring_pool_init(&pool, 1u << 16, 4);
+    cr_assert_not(ring_pool_trim(&pool));
+    cr_assert_not_null(a = ring_pool_take(&pool));
+    cr_assert_not_null(b = ring_pool_take(&pool));
+    ring_pool_put(&pool, a);
+    ring_pool_put(&pool, b);
+    cr_assert(ring_pool_trim(&pool), "both were lent since the last call");
+    cr_assert_eq(pool.idle, 2);
+    a = ring_pool_take(&pool);
+    ring_pool_put(&pool, a);
+    cr_assert(ring_pool_trim(&pool), "one of them was");
+    cr_assert_eq(pool.idle, 1);
+    cr_assert_not(ring_pool_trim(&pool));
+    cr_assert_eq(pool.idle, 0);
+    cr_assert_not_null(a = ring_pool_take(&pool));
+    ring_pool_put(&pool, a);
+    ring_pool_deinit(&pool);
+}

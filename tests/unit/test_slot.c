@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define PAYLOAD 32768u
 
@@ -227,5 +229,70 @@ Test(slot, queue_keeps_order_count_and_bytes) {
     }
     for (struct slot *slot; (slot = slot_queue_pop(&queue));)
         slot_put(&pool, slot);
+    slot_pool_deinit(&pool);
+}
+
+/* Pages of the pool that are in memory. */
+static size_t resident(const struct slot_pool *pool) {
+    static unsigned char pages[8192];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), count = (pool->memory_bytes + page - 1) / page, in = 0;
+    cr_assert(count <= sizeof pages && mincore(pool->memory, pool->memory_bytes, pages) == 0);
+    for (size_t i = 0; i < count; i++)
+        in += pages[i] & 1;
+    return in;
+}
+
+static void take_and_fill(struct slot_pool *pool, struct slot **slots, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        cr_assert_not_null(slots[i] = slot_take(pool));
+        memset(slots[i]->data, 0x5A, pool->payload_max);
+    }
+}
+
+static void put_all(struct slot_pool *pool, struct slot **slots, unsigned n) {
+    while (n-- > 0)
+        slot_put(pool, slots[n]);
+}
+
+Test(slot, trim_gives_back_what_was_not_in_use) {
+    enum { COUNT = 64, FEW = 4 };
+    struct slot_pool pool;
+    struct slot *slots[COUNT];
+    cr_assert_eq(slot_pool_init(&pool, 32768, COUNT), ERR_OK);
+    cr_assert_not(slot_pool_trim(&pool), "nothing was ever taken");
+    take_and_fill(&pool, slots, COUNT);
+    size_t full = resident(&pool);
+    put_all(&pool, slots, COUNT);
+    cr_assert(slot_pool_trim(&pool), "all were in use since the last call");
+    cr_assert_eq(resident(&pool), full);
+    for (unsigned i = 0; i < 10; i++) { /* a few stay in use */
+        take_and_fill(&pool, slots, FEW);
+        put_all(&pool, slots, FEW);
+    }
+    cr_assert(slot_pool_trim(&pool));
+    cr_assert_leq(resident(&pool), full * (FEW + 1) / COUNT);
+    cr_assert_not(slot_pool_trim(&pool));
+    cr_assert_eq(resident(&pool), 0);
+    cr_assert_not(slot_pool_trim(&pool));
+    slot_pool_deinit(&pool);
+}
+
+/* What is taken keeps its bytes, wherever it lies among those that are given back. */
+Test(slot, trim_leaves_taken_ones_alone) {
+    enum { COUNT = 40 };
+    struct slot_pool pool;
+    struct slot *slots[COUNT];
+    cr_assert_eq(slot_pool_init(&pool, 5000, COUNT), ERR_OK);
+    take_and_fill(&pool, slots, COUNT);
+    for (unsigned i = 0; i < COUNT; i++)
+        if (i % 3 != 0)
+            slot_put(&pool, slots[i]);
+    (void)slot_pool_trim(&pool);
+    (void)slot_pool_trim(&pool);
+    for (unsigned i = 0; i < COUNT; i += 3)
+        for (unsigned at = 0; at < pool.payload_max; at++)
+            cr_assert_eq(slots[i]->data[at], 0x5A, "slot %u, byte %u", i, at);
+    for (unsigned i = 0; i < COUNT; i += 3)
+        slot_put(&pool, slots[i]);
     slot_pool_deinit(&pool);
 }
