@@ -51,16 +51,17 @@ static const char *find_sshd(void) {
     world_die("no sshd");
 }
 
-/* sshd and leatd take the first value of a directive: `more` comes first. What only one of them needs is no harm to the
- * other. */
+/* sshd and leatd take the first value of a directive: `more` comes first (of MaxStartups sshd 9.2 takes the last). What
+ * only one of them needs is no harm to the other. */
 static const char *write_config(struct world *world, const char *more, const char *own, const char *last) {
     const char *config = world_path(world, "sshd_config");
+    const char *startups = strstr(more, "MaxStartups") == NULL ? "MaxStartups 500\n" : "";
     world->server_port = free_port();
     world_write(config,
                 world_format(
                     "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_key\nAuthorizedKeysFile %s/authorized_keys\n"
-                    "StrictModes no\nPidFile none\nLogLevel VERBOSE\nMaxStartups 500\nMaxSessions 500\n%s%s\n",
-                    more, world->server_port, world->dir, world->dir, own, last));
+                    "StrictModes no\nPidFile none\nLogLevel VERBOSE\nMaxSessions 500\n%s%s%s\n",
+                    more, world->server_port, world->dir, world->dir, startups, own, last));
     return config;
 }
 
