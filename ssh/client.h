@@ -33,7 +33,7 @@ struct client_session {
     struct measure measure;                  /* its shard */
     struct measure_sum measured;             /* its shard's, then the news', then the main thread's */
     bool open;                               /* main thread: handed to its shard, its end not told yet */
-    bool idle_close, measuring;              /* main thread: which has asked for it */
+    bool idle_close, measuring;              /* main thread: has asked its shard to close, to measure */
     uint64_t measured_ns;                    /* main thread; 0: measured is not to be looked at */
 };
 

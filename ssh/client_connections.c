@@ -2,10 +2,10 @@
  * avoid, and with `Connections auto` how many there are. On the main thread; the handshake of another connection is on
  * a thread of its own, one at a time.
  *
- *   ABSENT ─ auto says OPEN: handshake, then handed to its shard ─► SERVING ─ auto says CLOSE ─► CLOSING ─ a flow came
- * ─┐ ▲                                                             ▲  │ lost                    │ none               │
- *      └──────────── everything of it is freed ◄── ENDED ◄───────────│──┴─────────────────────────┘ │
- *                                                                    └─────────────────────────────────────────────────┘
+ *   ABSENT  ─ auto says OPEN: handshake, handed to its shard ─► SERVING
+ *   SERVING ─ auto says CLOSE ─► CLOSING ─ a flow has come ─► SERVING
+ *                                        └ none ─► ENDED
+ *   SERVING, CLOSING ─ lost ─► ENDED ─ everything of it is freed ─► ABSENT
  */
 #include "engine/log.h"
 #include "ssh/auto_connections.h"
@@ -16,7 +16,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#define QUIET_NS SECOND_NS /* between two looks at a tunnel that carries next to nothing */
+#define QUIET_NS SECOND_NS /* between two looks at a tunnel that carries nothing */
 
 /* A handshake on a thread of its own. */
 struct attempt {
@@ -272,11 +272,11 @@ static void decide(struct connections *connections, uint64_t now_ns) {
     }
 }
 
-static bool is_quiet(const struct client *client) {
+static bool carries_nothing(const struct client *client) {
     uint32_t relays = 0;
     for (unsigned i = 0; i < client->sessions_count; i++)
         relays += atomic_load_explicit(&client->sessions[i].relays, memory_order_relaxed);
-    return relays < 2;
+    return relays == 0;
 }
 
 void client_connections_go_on(struct client *client) {
@@ -285,7 +285,7 @@ void client_connections_go_on(struct client *client) {
     if (connections == NULL || connections->stays != NULL || client->state != CLIENT_RUNNING ||
         now_ns < connections->next_ns)
         return;
-    connections->next_ns = now_ns + (is_quiet(client) ? QUIET_NS : LIMIT_SATURATION_WINDOW_NS);
+    connections->next_ns = now_ns + (carries_nothing(client) ? QUIET_NS : LIMIT_SATURATION_WINDOW_NS);
     sample_shards(connections, now_ns);
     if (is_auto(client))
         decide(connections, now_ns);

@@ -18,8 +18,8 @@ struct client {
     unsigned shards_count; /* started */
     struct client_session *sessions;
     unsigned sessions_count, sessions_open;
-    struct secrets *secrets;         /* what other connections may know of the first; NULL: there will be none */
-    struct connections *connections; /* NULL: one session, for ever */
+    struct secrets *secrets;                            /* without what is secret, for connections to come */
+    struct connections *connections;                    /* NULL: one session, for ever */
     _Atomic uint32_t alive_interval_s, alive_count_max; /* for sessions to come */
     struct forward **forwards;                          /* all there ever were */
     unsigned forwards_count, forwards_unanswered, listeners_open;
