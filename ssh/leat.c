@@ -7,6 +7,8 @@
 #include "ssh/options.h"
 #include "ssh/program.h"
 #include "ssh/provider.h"
+#include <inttypes.h>
+#include <stdio.h>
 
 static void on_ready(void) {
     log_debug("ready: every forward listens");
@@ -29,7 +31,16 @@ static int reread(struct options *options) {
 
 static const struct client_program client_program = {.on_ready = on_ready, .reread = reread};
 
+static void check_descriptors(const struct options *options) {
+    char what[80];
+    uint32_t connections = options->connections > 0 ? options->connections : 1;
+    snprintf(what, sizeof(what), "%" PRIu32 " connections and %" PRIu32 " forwards", connections,
+             options->forwards_count);
+    program_check_descriptors(12 + 4 * (uint64_t)connections + 2 * (uint64_t)options->forwards_count, what);
+}
+
 static int run(const struct options *options) {
+    check_descriptors(options);
     if (options->background && program_go_background() != 0)
         return EXIT_FAILED;
     if (provider_init() != 0 || selfcheck() != 0)

@@ -1,5 +1,6 @@
 /* Where the options come from, in which order. */
 #include "ssh/options_private.h"
+#include "ssh/program.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -77,6 +78,7 @@ static int shell_run(const char *command) {
         sigset_t none;
         sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL); /* a running client has some blocked */
+        program_reset_limits(0);
         int null = open("/dev/null", O_RDWR);
         if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0)
             execl(shell, shell, "-c", command, (char *)NULL);

@@ -2,6 +2,7 @@
 #include "ssh/provider.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 static int ready_pipe = -1, log_file = -1;
+static struct rlimit files_given; /* rlim_max 0: not changed */
 
 /* Whoever started us without standard descriptors must not find a socket in their place. */
 static int fill_standard_descriptors(void) {
@@ -33,9 +35,24 @@ void program_set_limits(void) {
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return;
+    files_given = files;
     files.rlim_cur = files.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &files) != 0)
         log_verbose("cannot raise the descriptor limit: %s", strerror(errno));
+}
+
+void program_reset_limits(pid_t pid) {
+    if (files_given.rlim_max != 0)
+        (void)prlimit(pid, RLIMIT_NOFILE, &files_given, NULL);
+}
+
+void program_check_descriptors(uint64_t wanted, const char *what) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= wanted)
+        return;
+    log_error("this process may have %" PRIu64 " descriptors: too few for %s, which need %" PRIu64
+              " beside one for each forwarded connection; raise the hard limit (ulimit -Hn, LimitNOFILE=)",
+              (uint64_t)files.rlim_cur, what, wanted);
 }
 
 int program_log_to_file(const char *path) {

@@ -4,6 +4,8 @@
 #include "engine/error.h"
 #include "engine/io.h"
 #include "engine/log.h"
+#include <stdint.h>
+#include <sys/types.h>
 
 #define EXIT_FAILED 255
 
@@ -12,6 +14,11 @@
 MUST_USE int program_begin(const char *name);
 /* Descriptors up to the hard limit. */
 void program_set_limits(void);
+/* Another program that we start has the limit that we were given: one that uses select(2) cannot live with more. In the
+ * child before exec (async-signal-safe), or with its number right after it was started; 0: the caller. */
+void program_reset_limits(pid_t pid);
+/* Says so when there are fewer descriptors than `wanted`, which `what` needs before anything is forwarded. */
+void program_check_descriptors(uint64_t wanted, const char *what);
 /* -E: the log goes to the end of this file from now on. ERR_SYSTEM: reported. Called again for the same path (a file
  * that was moved away) it takes the new one; on failure the old one stays. */
 MUST_USE int program_log_to_file(const char *path);

@@ -1,4 +1,5 @@
 #include "ssh/prompt.h"
+#include "ssh/program.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -169,6 +170,8 @@ static int run_askpass(const char *program, const char *text, int out, pid_t *pi
     failed = failed ? failed : posix_spawnp(pid, program, &actions, &attributes, arguments, environ);
     (void)posix_spawnattr_destroy(&attributes);
     (void)posix_spawn_file_actions_destroy(&actions);
+    if (!failed)
+        program_reset_limits(*pid);
     return failed ? ERR_UNSUPPORTED : 0;
 }
 

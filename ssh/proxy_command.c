@@ -1,5 +1,6 @@
 #include "ssh/proxy_command.h"
 #include "engine/log.h"
+#include "ssh/program.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,6 +17,7 @@ static _Noreturn void become_shell(const char *shell, const char *command, int f
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    program_reset_limits(0);
     if (dup2(fd, STDIN_FILENO) >= 0 && dup2(fd, STDOUT_FILENO) >= 0)
         execl(shell, shell, "-c", command, (char *)NULL);
     _exit(127);

@@ -4,11 +4,14 @@
 #include "engine/offload.h"
 #include "ssh/audit.h"
 #include "ssh/confine.h"
+#include "ssh/program.h"
 #include "ssh/server_internal.h"
 #include "ssh/server_keys.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -109,9 +112,21 @@ static uint32_t cores(void) {
     return count < (int)LIMIT_SHARDS ? (uint32_t)count : LIMIT_SHARDS;
 }
 
+/* Besides connections that are logged in, of which each has one. */
+static void check_descriptors(const struct server_options *options, uint32_t shards) {
+    char what[160];
+    snprintf(what, sizeof(what), "%" PRIu32 " shards, %" PRIu32 " addresses and MaxStartups %" PRIu32, shards,
+             options->listen_count + options->relays_count, options->max_startups_full);
+    program_check_descriptors(16 + 3 * (uint64_t)shards + options->listen_count + options->relays_count +
+                                  2 * (uint64_t)options->max_startups_full,
+                              what);
+}
+
 static int allocate(struct server_main *main) {
     const struct server_options *options = main->generation->options;
     uint32_t count = main->inetd ? 1 : options->shards != 0 ? options->shards : cores();
+    if (!main->inetd)
+        check_descriptors(options, count);
     window_budget_init(&main->server.budget, options->memory_limit);
     main->server.shards = calloc(count, sizeof(*main->server.shards));
     if (main->server.shards == NULL)

@@ -3,6 +3,7 @@
 #include "pair.h"
 #include "traffic.h"
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -64,6 +65,44 @@ Test(limits, descriptors_run_out) {
         served += serve_ready(fds);
     cr_expect_eq(served, APPLICATIONS);
     expect_clean_end(leat);
+}
+
+/* Whoever starts it from a shell has 1024; it takes all it may have, and what it starts has what we gave it. */
+Test(limits, the_soft_limit_is_raised_for_ourselves_alone) {
+    uint16_t port = free_port();
+    world.next_nofile_max = 200;
+    world.next_nofile_now = 40;
+    struct process *leat =
+        world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", port, target_port(target)), NULL);
+    expect_up(leat);
+    int fds[APPLICATIONS];
+    char byte;
+    for (unsigned i = 0; i < APPLICATIONS; i++) {
+        cr_assert_geq(fds[i] = connect_to("127.0.0.1", port), 0);
+        cr_assert_eq(send(fds[i], "x", 1, MSG_NOSIGNAL), 1);
+    }
+    for (unsigned i = 0; i < APPLICATIONS; i++) {
+        cr_expect_eq(recv(fds[i], &byte, 1, 0), 1);
+        close(fds[i]);
+    }
+    cr_expect_eq(process_lines(leat, "accepting paused"), 0);
+    expect_clean_end(leat);
+
+    const char *told = world_path(&world, "limit");
+    world.next_nofile_max = 200;
+    world.next_nofile_now = 40;
+    leat = world_leat(&world, "-o", world_format("ProxyCommand=sh -c 'ulimit -Sn >%s'", told), "-L",
+                      world_format("%u:127.0.0.1:1", port), NULL);
+    cr_expect_eq(process_wait(leat, 30), 255);
+    char *limit = world_read(world_path(&world, "limit"));
+    cr_expect_str_eq(limit, "40\n");
+    free(limit);
+}
+
+Test(limits, too_few_descriptors_are_told) {
+    world.next_nofile_max = 14;
+    struct process *leat = world_leat(&world, "-L", world_format("%u:127.0.0.1:1", free_port()), NULL);
+    cr_expect(process_says(leat, "this process may have 14 descriptors: too few for 1 connections and 1 forwards", 20));
 }
 
 /* -R: a target cannot be reached for want of a descriptor: that connection is refused, the next one is served. */

@@ -149,7 +149,9 @@ struct process *world_start(struct world *world, const char *name, char *const a
     bool terminal = world->next_on_terminal;
     struct rlimit files = {.rlim_cur = world->next_nofile_max, .rlim_max = world->next_nofile_max};
     world->next_on_terminal = false;
-    world->next_nofile_max = 0;
+    if (world->next_nofile_now != 0)
+        files.rlim_cur = world->next_nofile_now;
+    world->next_nofile_max = world->next_nofile_now = 0;
     pid_t parent = getpid();
     process->pid = terminal ? forkpty(&world->terminal_fd, NULL, NULL, NULL) : fork();
     if (process->pid < 0)

@@ -32,6 +32,7 @@ struct world {
     /* How the next process is started, and only that one. */
     bool next_on_terminal;    /* on a pseudo terminal of its own (terminal.h) instead of /dev/null and a log */
     unsigned next_nofile_max; /* descriptor limit, 0: ours */
+    unsigned next_nofile_now; /* the soft one; 0: the same */
     int terminal_fd;          /* the last one's other end */
 };
 
