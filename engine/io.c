@@ -85,6 +85,11 @@ void io_close(struct io *io, int fd, enum io_close_mode mode) {
     io->ops->close(io, fd, mode);
 }
 
+void io_trim(struct io *io) {
+    if (io->ops->trim)
+        io->ops->trim(io);
+}
+
 uint64_t io_now(const struct io *io) {
     return io->now_ns;
 }

@@ -98,6 +98,9 @@ enum io_close_mode { IO_CLOSE, IO_CLOSE_RESET /* TCP: RST instead of FIN */ };
  * closed by this and by nothing else while io lives: epoll keeps state by descriptor number. */
 void io_close(struct io *io, int fd, enum io_close_mode mode);
 
+/* Slots that wait inside the backend for data go back to the pool; fresh ones are taken when they are needed. */
+void io_trim(struct io *io);
+
 /* Monotonic nanoseconds; read once per turn, virtual in the simulator. */
 uint64_t io_now(const struct io *io);
 /* Submits what was queued, waits until a completion, a wake-up or deadline_ns (absolute; UINT64_MAX: none; 0: do not
@@ -120,6 +123,7 @@ struct io_ops {
     void (*shutdown)(struct io *, int, int);
     void (*close)(struct io *, int, enum io_close_mode);
     int (*turn)(struct io *, uint64_t);
+    void (*trim)(struct io *); /* NULL: it keeps nothing */
 };
 struct io { /* first member of every backend's own struct */
     const struct io_ops *ops;

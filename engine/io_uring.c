@@ -28,6 +28,7 @@ struct uring {
     struct io_uring ring;
     struct io_uring_buf_ring *lent_ring;
     uint32_t lent, lent_max;
+    bool lent_registered;
     uint32_t slot_ops; /* recv_slot ops that the kernel has */
     uint32_t in_flight;
     uint32_t addresses_used;
@@ -345,7 +346,48 @@ static void completions_run(struct uring *u) {
     io_uring_cq_advance(&u->ring, ready);
 }
 
+/* 0 or -errno. Before Linux 5.19 there is neither this nor multishot accept. */
+static int lent_ring_register(struct uring *u) {
+    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)u->lent_ring, .ring_entries = LENT_MAX, .bgid = LENT_GROUP};
+    io_uring_buf_ring_init(u->lent_ring);
+    int ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
+    u->lent_registered = ret == 0;
+    return ret;
+}
+
+/* Completions that were not looked at yet have slots too. */
+static uint32_t lent_completed(struct uring *u) {
+    uint32_t count = 0;
+    unsigned head;
+    struct io_uring_cqe *cqe;
+    io_uring_for_each_cqe(&u->ring, head, cqe) count += (cqe->flags & IORING_CQE_F_BUFFER) != 0;
+    return count;
+}
+
+/* The kernel takes lent slots in order, so what is left are the last ones. */
+static void lent_take_back(struct uring *u) {
+    io_uring_unregister_buf_ring(&u->ring, LENT_GROUP);
+    u->lent_registered = false;
+    const uint32_t completed = lent_completed(u);
+    const uint16_t tail = u->lent_ring->tail;
+    for (; u->lent > completed; u->lent--) {
+        const uint16_t at = (uint16_t)(tail - (u->lent - completed));
+        slot_put(u->io.slots, &u->io.slots->slots[u->lent_ring->bufs[at % LENT_MAX].bid]);
+    }
+}
+
+/* A receive that finds no ring meanwhile is told -ENOBUFS, and tries again. */
+static void uring_trim(struct io *io) {
+    struct uring *u = uring_of(io);
+    if (u->lent == 0 || io_uring_cq_has_overflow(&u->ring))
+        return;
+    lent_take_back(u);
+    (void)lent_ring_register(u);
+}
+
 static void slots_lend(struct uring *u) {
+    if (!u->lent_registered && lent_ring_register(u) < 0)
+        return;
     const uint32_t wanted = u->slot_ops < u->lent_max ? u->slot_ops : u->lent_max;
     int added = 0;
     struct slot *slot;
@@ -408,13 +450,8 @@ static void lent_ring_unmap(struct uring *u) {
 static void uring_destroy(struct io *io) {
     struct uring *u = uring_of(io);
     CHECK(u->in_flight == 0);
-    io_uring_unregister_buf_ring(&u->ring, LENT_GROUP);
+    lent_take_back(u);
     io_uring_queue_exit(&u->ring);
-    /* The kernel takes lent slots in order, so what is left are the last ones. */
-    for (uint32_t i = 1; i <= u->lent; i++) {
-        const unsigned short at = (unsigned short)(u->lent_ring->tail - i);
-        slot_put(io->slots, &io->slots->slots[u->lent_ring->bufs[at % LENT_MAX].bid]);
-    }
     lent_ring_unmap(u);
     free(u);
 }
@@ -432,6 +469,7 @@ static const struct io_ops uring_ops = {
     .shutdown = uring_shutdown,
     .close = uring_close,
     .turn = uring_turn,
+    .trim = uring_trim,
 };
 
 /* 0 or -errno. */
@@ -459,16 +497,14 @@ static int ring_init(struct uring *u) {
     return 0;
 }
 
-/* 0 or -errno. Before Linux 5.19 there is neither this nor multishot accept. */
+/* 0 or -errno. */
 static int lent_ring_init(struct uring *u) {
     void *memory =
         mmap(NULL, LENT_MAX * sizeof(struct io_uring_buf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return -ENOMEM;
     u->lent_ring = memory;
-    io_uring_buf_ring_init(u->lent_ring);
-    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)memory, .ring_entries = LENT_MAX, .bgid = LENT_GROUP};
-    int ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
+    int ret = lent_ring_register(u);
     if (ret < 0)
         lent_ring_unmap(u);
     return ret;

@@ -41,6 +41,8 @@ static void mailbox_watch(struct shard *shard) {
 }
 
 bool shard_trim(struct shard *shard, bool is_idle) {
+    if (is_idle)
+        io_trim(shard->io);
     bool more = slot_pool_trim(&shard->slots);
     more |= ring_pool_trim(&shard->rings);
     if (is_idle)

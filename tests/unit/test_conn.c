@@ -386,3 +386,25 @@ Test(conn, a_slot_longer_than_the_pool_has_is_our_bug, .signal = SIGABRT) {
     fclose(stderr);
     conn_set_slot_max(&s.app.conn, LIMIT_CHANNEL_PACKET_BYTES + 1);
 }
+
+/* Slots that wait for data inside the backend go back and are lent anew, with receives pending and with data there. */
+RIG_TEST(conn, trimming_loses_no_byte_and_no_slot) {
+    struct scene s;
+    uint64_t sent = 0;
+    scene_init(&s, backend, 16);
+    s.app.credit_refill = 1u << 20;
+    conn_set_credit(&s.app.conn, 1u << 20);
+    for (unsigned i = 0; i < 200; i++) {
+        if (i % 3 != 0)
+            rig_turn(&s.shard, 0);
+        (void)shard_trim(&s.shard, true);
+        if (i % 4 == 0)
+            rig_turn(&s.shard, 0);
+        peer_write(&s.peer, 1000);
+        sent += 1000;
+        if (i % 2 == 0)
+            (void)shard_trim(&s.shard, true);
+        RIG_UNTIL(&s.shard, s.app.received == sent);
+    }
+    scene_deinit(&s);
+}
