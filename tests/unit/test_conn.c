@@ -400,8 +400,8 @@ RIG_TEST(conn, trimming_loses_no_byte_and_no_slot) {
         (void)shard_trim(&s.shard, true);
         if (i % 4 == 0)
             rig_turn(&s.shard, 0);
-        peer_write(&s.peer, 1000);
         sent += 1000;
+        peer_write(&s.peer, sent);
         if (i % 2 == 0)
             (void)shard_trim(&s.shard, true);
         RIG_UNTIL(&s.shard, s.app.received == sent);
