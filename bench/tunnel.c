@@ -302,10 +302,9 @@ bool tunnel_start(struct world *world, const struct peers *peers, const struct p
     return tunnel_launch(world, peer, options, false, tunnel, why, why_bytes);
 }
 
-/* The client first: a server that loses its clients ends their sessions by itself. */
+/* Both at once: an sshd that loses its client ends sessions in its own order, and leaves orphans. */
 void tunnel_stop(struct world *world, struct tunnel *tunnel) {
-    world_stop(world, &tunnel->client);
-    world_stop(world, &tunnel->server);
+    world_stop_both(world, &tunnel->client, &tunnel->server);
     if (tunnel->folder[0] != '\0')
         world_remove_dir(world, tunnel->folder);
     tunnel->folder[0] = '\0';

@@ -355,12 +355,21 @@ bool world_start(struct world *world, struct process *process, const char *name,
     return true;
 }
 
-void world_stop(struct world *world, struct process *process) {
-    if (process->pid == 0)
-        return;
-    process_stop_all(&process->pid, 1);
+static void forget(struct world *world, struct process *process) {
     for (size_t i = 0; i < world->pid_count; i++)
         if (world->pids[i] == process->pid)
             world->pids[i] = world->pids[--world->pid_count];
     process->pid = 0;
+}
+
+void world_stop_both(struct world *world, struct process *one, struct process *other) {
+    const pid_t pids[] = {one->pid, other->pid};
+    process_stop_all(pids, 2);
+    forget(world, one);
+    forget(world, other);
+}
+
+void world_stop(struct world *world, struct process *process) {
+    struct process none = {0};
+    world_stop_both(world, process, &none);
 }

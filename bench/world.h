@@ -52,6 +52,8 @@ bool world_start(struct world *world, struct process *process, const char *name,
 bool process_alive(const struct process *process);
 /* TERM, KILL after two seconds; waits; *process becomes none. A process that is none is passed over. */
 void world_stop(struct world *world, struct process *process);
+/* Two at once: what is below one of them is found before the end of the other can change it. */
+void world_stop_both(struct world *world, struct process *one, struct process *other);
 /* Runs argv and waits; its exit status (128 + signal), output in *output (free it) when not NULL. −1: not started. */
 int world_run(const char *const *argv, char **output);
 /* Waits until something listens on TCP `port` in the network namespace of the process, without connecting (from

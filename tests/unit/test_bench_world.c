@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -202,7 +203,7 @@ WORLD_TEST(a_process_that_has_ended_is_not_alive) {
 
 WORLD_TEST(what_cannot_be_started) {
     struct process process;
-    char name[] = "nonesuch-program";
+    char name[] = "/nonesuch/program"; /* in PATH it may be that a folder may not be read */
     char *argv[] = {name, NULL};
     cr_assert_not(world_start(world, &process, "none", argv, NULL, NULL));
     cr_assert_eq(errno, ENOENT);
@@ -260,6 +261,10 @@ WORLD_TEST(ends_those_whose_parents_went) {
     char line[64];
     await_line(&process, 1, line, sizeof line);
     struct usage_process orphan = identify(atoi(line));
+    siginfo_t info;
+    for (double deadline = now() + 20; now() < deadline; look_again())
+        if (waitid(P_PID, (id_t)orphan.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0) /* our child by now */
+            break;
     world_end(world);
     world = NULL;
     cr_assert_not(usage_runs(&orphan));
@@ -321,7 +326,7 @@ static int run(const char *script, char **output) {
 
 WORLD_TEST(runs_a_command) {
     char *output;
-    const char *const nonesuch[] = {"nonesuch-program", NULL};
+    const char *const nonesuch[] = {"/nonesuch/program", NULL};
     cr_assert_eq(run("echo out; echo err >&2; exit 7", &output), 7);
     cr_assert_str_eq(output, "out\nerr\n");
     free(output);
@@ -492,6 +497,7 @@ static void be_harness(int report, bool runs, bool keep) {
     char shell[] = "sh", option[] = "-c", script[] = "setsid sleep 600 & echo $!; exec sleep 600", borrowed[128];
     char *argv[] = {shell, option, script, NULL};
     struct told told = {0};
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* not to outlive a test that fails */
     struct world *own = world_begin(keep);
     struct process process;
     char line[64];
