@@ -60,6 +60,8 @@
 #define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
 #define LIMIT_NOTSENT_BYTES (256u << 10)    /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
 #define LIMIT_TRIM_NS UINT64_C(1000000000)  /* memory that was not used for so long goes back to the system */
+#define LIMIT_SHORT_PATH_US 500u            /* a round trip below this makes a short path */
+#define LIMIT_SHORT_PATH_BYTES (1u << 20)   /* the kernel's receive buffer there: 1 GB/s and more, and little queue */
 #define LIMIT_QUIET_NS UINT64_C(1000000000) /* without input for so long, a session gives its buffers back */
 #define LIMIT_REKEY_RETRY_NS UINT64_C(10000000)   /* a rekey that is due and did not begin is asked for again */
 #define LIMIT_LINGER_NS UINT64_C(2000000000)      /* an ending session waits so long for its last bytes to leave */

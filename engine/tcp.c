@@ -1,9 +1,16 @@
 #include "engine/tcp.h"
+#include "engine/limits.h"
+#include <linux/socket.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#ifndef SO_BUF_LOCK /* glibc's headers before 2.35 */
+#define SO_BUF_LOCK 72
+#endif
 
 static bool peer_is_loopback(int fd) {
     struct sockaddr_storage addr;
@@ -15,10 +22,29 @@ static bool peer_is_loopback(int fd) {
     return addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&addr)->sin6_addr);
 }
 
+/* By the handshake: later ones have the peer's delay in them. */
+static bool path_is_short(int fd) {
+    struct tcp_info info = {.tcpi_rtt = UINT32_MAX};
+    socklen_t len = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_rtt < LIMIT_SHORT_PATH_US;
+}
+
+/* The kernel makes the buffer twice what it is to wait for, whatever net.core.rmem_max says; then autotuning is told to
+ * leave it (Linux 5.14; without that it grows as it would). */
+static void keep_receive_buffer(int fd) {
+    const int bytes = LIMIT_SHORT_PATH_BYTES / 2, any = 1, lock = SOCK_RCVBUF_LOCK;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
+        return;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
+    (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
+}
+
 void tcp_tune(int fd) {
     static const char reno[] = "reno"; /* in every kernel, and for everybody */
     const int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (peer_is_loopback(fd))
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1);
+    if (path_is_short(fd))
+        keep_receive_buffer(fd);
 }
