@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* 0 or an errno. */
@@ -76,6 +77,22 @@ static int try_all(const struct options *options, const struct resolve_result *f
     return error;
 }
 
+/* ConnectionAttempts: all addresses again, a second later, while there is time for it. */
+static int try_often(const struct options *options, const struct resolve_result *found, uint64_t deadline_ns, int *fd,
+                     char *address, size_t cap) {
+    int error = try_all(options, found, deadline_ns, fd, address, cap);
+    for (uint32_t attempt = 1; error && attempt < options->connection_attempts; attempt++) {
+        const struct timespec second = {.tv_sec = 1};
+        if (deadline_passed(deadline_ns))
+            break;
+        (void)nanosleep(&second, NULL);
+        log_verbose("trying again to connect to %s: attempt %u of %u", options->hostname, attempt + 1,
+                    options->connection_attempts);
+        error = try_all(options, found, deadline_ns, fd, address, cap);
+    }
+    return error;
+}
+
 int tcp_connect(const struct options *options, uint64_t deadline_ns, int *fd, char *address, size_t cap) {
     struct resolve_result found;
     resolve_now(options->hostname, options->port, options->family, false, &found);
@@ -84,7 +101,7 @@ int tcp_connect(const struct options *options, uint64_t deadline_ns, int *fd, ch
                   found.reason ? found.reason : err_text(found.err));
         return found.err;
     }
-    int error = try_all(options, &found, deadline_ns, fd, address, cap);
+    int error = try_often(options, &found, deadline_ns, fd, address, cap);
     free(found.addresses);
     if (!error)
         return 0;

@@ -1,6 +1,6 @@
 #pragma once
-/* The TCP connection to the server, made blocking with a deadline: every address in turn, AddressFamily, BindAddress,
- * TCPKeepAlive. For the handshake's thread, not for shards (engine/dial.h is for them). */
+/* The TCP connection to the server, made blocking with a deadline: every address in turn, ConnectionAttempts,
+ * AddressFamily, BindAddress, TCPKeepAlive. For the handshake's thread, not for shards (engine/dial.h is for them). */
 #include "ssh/options.h"
 #include <stddef.h>
 

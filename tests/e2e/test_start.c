@@ -124,6 +124,18 @@ Test(start, quiet_says_nothing) {
     cr_expect_str_empty(process_log(leat));
 }
 
+/* A server that comes a little later than its client. */
+Test(start, connection_attempts) {
+    uint16_t port = free_port();
+    uint16_t listening = world.server_port;
+    world.server_port = free_port();
+    struct process *leat = world_leat(&world, "-v", "-o", "ConnectionAttempts=3", "-L", spec_on(port), NULL);
+    cr_expect_eq(process_wait(leat, 20), 255);
+    cr_expect_eq(process_lines(leat, "Connection refused"), 4, "three attempts and their end: %s", process_log(leat));
+    cr_expect_eq(process_lines(leat, "trying again"), 2, "%s", process_log(leat));
+    world.server_port = listening;
+}
+
 Test(start, log_file_takes_all_lines) {
     const char *log = world_path(&world, "leat.log");
     world.server_port = free_port();
