@@ -52,11 +52,13 @@ static inline void rig_turn(struct shard *shard, uint64_t wait_ns) {
     }                                                                                                                  \
     static void body(enum io_backend backend)
 
-/* A listening socket on a loopback port of the kernel's choice. */
+/* A listening socket on a loopback port of the kernel's choice; one that earlier connections of a test still wait on is
+ * as good. */
 static inline int rig_listen(struct sockaddr_in *addr) {
     socklen_t len = sizeof *addr;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     *addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
     cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)addr, sizeof *addr) == 0 && listen(fd, 16) == 0);
     cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
     return fd;
