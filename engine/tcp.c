@@ -30,11 +30,15 @@ static bool path_is_short(int fd) {
 }
 
 /* The kernel makes the buffer twice what it is to wait for, whatever net.core.rmem_max says; then autotuning is told to
- * leave it (Linux 5.14; without that it grows as it would). */
+ * leave it (Linux 5.14; before, it stays as it is and grows). */
 static void keep_receive_buffer(int fd) {
-    const int bytes = LIMIT_SHORT_PATH_BYTES / 2, any = 1, lock = SOCK_RCVBUF_LOCK;
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
+    const int bytes = LIMIT_SHORT_PATH_BYTES / 2, any = 1;
+    int lock = 0;
+    socklen_t len = sizeof lock;
+    if (getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &len) != 0 || (lock & SOCK_RCVBUF_LOCK) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
         return;
+    lock |= SOCK_RCVBUF_LOCK; /* the option sets both buffers' */
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
     (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
 }

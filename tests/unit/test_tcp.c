@@ -75,6 +75,20 @@ Test(tcp, short_path_keeps_its_buffer) {
     disconnect(ends);
 }
 
+/* What somebody has set by hand stays, the other buffer's too. */
+Test(tcp, buffers_set_by_hand) {
+    struct ends ends = connect_ends();
+    const int size = 65536;
+    cr_assert_eq(setsockopt(ends.fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    tcp_tune(ends.fds[1]);
+    pour((struct ends){{ends.fds[1], ends.fds[0]}}, 64 << 20);
+    cr_expect_eq(option(ends.fds[1], SOL_SOCKET, SO_SNDBUF), 2 * size);
+    cr_assert_eq(setsockopt(ends.fds[0], SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
+    tcp_tune(ends.fds[0]);
+    cr_expect_eq(option(ends.fds[0], SOL_SOCKET, SO_RCVBUF), 2 * size);
+    disconnect(ends);
+}
+
 /* Sockets of other kinds stay as they are. */
 Test(tcp, other_sockets) {
     int pair[2];
