@@ -84,12 +84,21 @@ static void touch_and_return(void) {
     munmap((void *)(uintptr_t)memory, 32 * MIB);
 }
 
+/* A child that ends with its parent, even when that is gone before it can ask for it: one that stayed would keep the
+ * test's output open, and ctest waiting. */
+static void fork_waiting(void) {
+    pid_t parent = getpid();
+    if (fork() != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent)
+        pause();
+    _exit(0);
+}
+
 static void touch_and_share(void) {
     touch_memory(32 * MIB);
-    if (fork() == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pause();
-    }
+    fork_waiting();
 }
 
 static void *wait_for_ever(void *unused) {
@@ -99,10 +108,7 @@ static void *wait_for_ever(void *unused) {
 }
 
 static void *fork_and_wait(void *unused) {
-    if (fork() == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pause();
-    }
+    fork_waiting();
     return wait_for_ever(unused);
 }
 
