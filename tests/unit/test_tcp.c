@@ -32,6 +32,19 @@ static void disconnect(struct ends ends) {
     close(ends.fds[1]);
 }
 
+/* Whose handshake was as short as the path: on a loaded machine one may have waited for a processor. */
+static struct ends connect_short(void) {
+    for (;;) {
+        struct ends ends = connect_ends();
+        struct tcp_info info;
+        socklen_t len = sizeof info;
+        cr_assert_eq(getsockopt(ends.fds[1], IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+        if (info.tcpi_rtt < LIMIT_SHORT_PATH_US)
+            return ends;
+        disconnect(ends);
+    }
+}
+
 static int option(int fd, int level, int name) {
     int value = -1;
     socklen_t len = sizeof value;
@@ -64,7 +77,7 @@ Test(tcp, loopback) {
 
 /* Bulk does not make the queue longer that everything else stands in; and whoever waits for bytes waits for one. */
 Test(tcp, short_path_keeps_its_buffer) {
-    struct ends ends = connect_ends();
+    struct ends ends = connect_short();
     tcp_tune(ends.fds[1]);
     int before = option(ends.fds[1], SOL_SOCKET, SO_RCVBUF);
     cr_expect_geq(before, (int)LIMIT_SHORT_PATH_BYTES / 2);
