@@ -104,6 +104,12 @@
 #define LIMIT_AUTO_BACKOFF_MAX_NS UINT64_C(300000000000)
 #define LIMIT_UNATTENDED_HANDSHAKE_S 30u /* all of it: nobody is asked */
 
+/* Striped connections: one forwarded connection on several SSH connections. */
+#define LIMIT_STRIPE_JOIN_BYTES (1u << 20)         /* moved before it is worth more lanes than one */
+#define LIMIT_STRIPE_LANE_BYTES (256u << 10)       /* queued for one lane before it is asked again */
+#define LIMIT_STRIPE_WINDOW_BYTES (64u << 20)      /* under way, and kept until it was taken, each way */
+#define LIMIT_STRIPE_RETRY_NS UINT64_C(1000000000) /* before another lane is tried after one was not to be had */
+
 /* Plain relays. */
 #define LIMIT_SPLICE_PIPES_PER_SHARD 1024u
 #define LIMIT_SPLICE_PIPES_SPARE 8u        /* stay open unused */

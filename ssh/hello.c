@@ -3,26 +3,35 @@
 #include "engine/limits.h"
 #include "engine/log.h"
 #include "ssh/session.h"
+#include "ssh/stripe.h"
 
 #define LAYOUT 1u
 #define RESETS_BY_CLOSE "reset-by-close"
 #define WINDOW_MAX "window-max"
+#define STRIPES "stripes"
 
 _Static_assert(HELLO_BYTES <= MUX_REPLY_BYTES, "it is a reply, too");
 
 uint32_t hello_write(uint8_t out[HELLO_BYTES]) {
     struct writer writer;
-    uint8_t window_max[4];
+    uint8_t window_max[4], stripes[4];
     codec_put_u32(window_max, LIMIT_WINDOW_LEATD_BYTES);
+    codec_put_u32(stripes, STRIPE_LANES_MAX);
     writer_init(&writer, out, HELLO_BYTES);
     writer_u32(&writer, LAYOUT);
-    writer_u32(&writer, 2);
+    writer_u32(&writer, 3);
     writer_text(&writer, RESETS_BY_CLOSE);
     writer_text(&writer, "");
     writer_text(&writer, WINDOW_MAX);
     writer_string(&writer, window_max, sizeof window_max);
+    writer_text(&writer, STRIPES);
+    writer_string(&writer, stripes, sizeof stripes);
     CHECK(writer_ok(&writer));
     return writer_len(&writer);
+}
+
+static uint32_t at_most(uint32_t value, uint32_t max) {
+    return value < max ? value : max;
 }
 
 static void take_feature(struct hello *hello, struct bytes name, struct bytes value) {
@@ -30,6 +39,8 @@ static void take_feature(struct hello *hello, struct bytes name, struct bytes va
         hello->resets_by_close = true;
     else if (bytes_equal(name, WINDOW_MAX) && value.len == 4)
         hello->window_max = codec_get_u32(value.at);
+    else if (bytes_equal(name, STRIPES) && value.len == 4)
+        hello->stripes = at_most(codec_get_u32(value.at), STRIPE_LANES_MAX);
 }
 
 int hello_read(struct bytes data, struct hello *hello) {
@@ -52,10 +63,9 @@ int hello_read(struct bytes data, struct hello *hello) {
 
 /* A MaxWindow of the user's own stands. */
 static void take(struct session *session, const struct hello *hello) {
-    uint32_t window_max = hello->window_max < LIMIT_WINDOW_LEATD_BYTES ? hello->window_max : LIMIT_WINDOW_LEATD_BYTES;
     session->peer = *hello;
     if (session->options.window_max == 0)
-        mux_raise_window(&session->mux, window_max);
+        mux_raise_window(&session->mux, at_most(hello->window_max, LIMIT_WINDOW_LEATD_BYTES));
 }
 
 static void on_reply(void *arg, bool success, struct bytes data) {

@@ -8,6 +8,7 @@
  *
  *   "reset-by-close"   value empty: an orderly stream of mine ends with EOF before CLOSE; a CLOSE alone is a reset
  *   "window-max"       value uint32: the largest window of a channel that I fill without harm as its sender
+ *   "stripes"          value uint32: the most lanes that I carry one striped connection on (striped.h)
  *
  * Each feature says something of whoever names it and holds for all that he says afterwards, so nothing has to be
  * agreed upon. Unknown names are passed over. Without the request, and after a FAILURE, everything is as towards a
@@ -18,7 +19,7 @@
 #include "ssh/codec.h"
 
 #define HELLO_REQUEST "hello@leat"
-#define HELLO_BYTES 64u
+#define HELLO_BYTES 80u
 
 struct session;
 
@@ -26,6 +27,7 @@ struct session;
 struct hello {
     bool resets_by_close;
     uint32_t window_max;
+    uint32_t stripes; /* at most STRIPE_LANES_MAX; less than 2: it knows of no striped connections */
 };
 
 /* Ours into out[0..HELLO_BYTES); returns its length. */

@@ -166,11 +166,31 @@ void mux_raise_window(struct mux *mux, uint32_t max) {
             mux->flows[id]->window.max = max;
 }
 
-/* What a channel is opened for: a host and a port, or with origin NULL the path of a socket. */
+/* What a channel is opened for: a host and a port, or with origin NULL the path of a socket, or with host NULL neither;
+ * then the key of a striped connection, if there is one. */
 struct open_target {
     const char *type, *host, *origin;
     uint16_t port, origin_port;
+    const uint8_t *key;
 };
+
+static void put_target(struct writer *writer, const struct open_target *target) {
+    if (target->host)
+        writer_text(writer, target->host);
+    if (target->host && target->origin) {
+        writer_u32(writer, target->port);
+        writer_text(writer, target->origin);
+        writer_u32(writer, target->origin_port);
+    } else if (target->host) {
+        writer_text(writer, ""); /* reserved */
+    }
+    if (target->key)
+        writer_string(writer, target->key, MUX_STRIPE_KEY_BYTES);
+}
+
+static bool is_too_long(const char *name) {
+    return name && strlen(name) > NAME_BYTES_MAX;
+}
 
 static int encode_open(struct mux *mux, struct flow *flow, const struct open_target *target) {
     uint8_t packet[MUX_CONTROL_BYTES];
@@ -181,14 +201,7 @@ static int encode_open(struct mux *mux, struct flow *flow, const struct open_tar
     writer_u32(&writer, flow->id);
     writer_u32(&writer, flow->window.granted);
     writer_u32(&writer, mux->packet_max);
-    writer_text(&writer, target->host);
-    if (target->origin) {
-        writer_u32(&writer, target->port);
-        writer_text(&writer, target->origin);
-        writer_u32(&writer, target->origin_port);
-    } else {
-        writer_text(&writer, ""); /* reserved */
-    }
+    put_target(&writer, target);
     CHECK(writer_ok(&writer));
     return flow_set_text(flow, packet, writer_len(&writer));
 }
@@ -196,7 +209,7 @@ static int encode_open(struct mux *mux, struct flow *flow, const struct open_tar
 static int open_channel(struct mux *mux, struct flow *flow, const struct open_target *target) {
     if (mux->shut)
         return ERR_CLOSED;
-    if (strlen(target->host) > NAME_BYTES_MAX || (target->origin && strlen(target->origin) > NAME_BYTES_MAX))
+    if (is_too_long(target->host) || is_too_long(target->origin))
         return ERR_LENGTH;
     uint32_t id;
     int result = mux_take_number(mux, &id);
@@ -234,6 +247,21 @@ int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct flow_ops
 int mux_open_forwarded_path(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                             const char *path) {
     const struct open_target target = {.type = "forwarded-streamlocal@openssh.com", .host = path};
+    flow_init(flow, ops, owner, LIFE_OPENING);
+    return open_channel(mux, flow, &target);
+}
+
+int mux_open_stripe(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner, const char *host,
+                    uint16_t port, const char *origin, uint16_t origin_port, const uint8_t *key) {
+    const struct open_target target = {
+        .type = "stripe@leat", .host = host, .origin = origin, .port = port, .origin_port = origin_port, .key = key};
+    flow_init(flow, ops, owner, LIFE_OPENING);
+    return open_channel(mux, flow, &target);
+}
+
+int mux_open_stripe_join(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                         const uint8_t *key) {
+    const struct open_target target = {.type = "stripe-join@leat", .key = key};
     flow_init(flow, ops, owner, LIFE_OPENING);
     return open_channel(mux, flow, &target);
 }

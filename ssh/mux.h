@@ -23,7 +23,7 @@ enum open_failure {
     OPEN_RESOURCE_SHORTAGE = 4
 };
 
-/* A peer's CHANNEL_OPEN (RFC 4254 §6.1, §7.2; OpenSSH's PROTOCOL §2.4). Strings point into the packet. */
+/* A peer's CHANNEL_OPEN (RFC 4254 §6.1, §7.2; OpenSSH's PROTOCOL §2.4; striped.h). Strings point into the packet. */
 enum mux_open_kind {
     MUX_OPEN_OTHER,                 /* any other type: refused by whoever does not know it */
     MUX_OPEN_SESSION,               /* "session" */
@@ -31,12 +31,16 @@ enum mux_open_kind {
     MUX_OPEN_FORWARDED_TCPIP,       /* host and port that were connected to; origin */
     MUX_OPEN_DIRECT_STREAMLOCAL,    /* "direct-streamlocal@openssh.com": host is the path */
     MUX_OPEN_FORWARDED_STREAMLOCAL, /* "forwarded-streamlocal@openssh.com": host is the path that was connected to */
+    MUX_OPEN_STRIPE,                /* "stripe@leat": as direct-tcpip, then string key */
+    MUX_OPEN_STRIPE_JOIN,           /* "stripe-join@leat": string key */
 };
+#define MUX_STRIPE_KEY_BYTES 16u
 struct mux_open {
     struct bytes type; /* as sent */
     enum mux_open_kind kind;
     struct bytes host, origin;  /* without NUL */
     uint32_t port, origin_port; /* as sent: may be no port at all */
+    const uint8_t *stripe_key;  /* MUX_STRIPE_KEY_BYTES, of the stripe kinds; else NULL */
 };
 
 struct mux_ops {
@@ -49,7 +53,7 @@ struct mux_ops {
     /* A CHANNEL_OPEN was refused for want of a number or a window; on_open was not asked. May be NULL. */
     void (*on_shortage)(struct mux *mux, const struct mux_open *open, const char *why);
 };
-#define MUX_REPLY_BYTES 64u
+#define MUX_REPLY_BYTES 96u
 
 typedef void mux_reply_fn(void *arg, bool success, struct bytes data);
 
@@ -114,6 +118,13 @@ MUST_USE int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct
 /* "forwarded-streamlocal@openssh.com" (servers): a connection to the Unix socket at path. */
 MUST_USE int mux_open_forwarded_path(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                                      const char *path);
+/* "stripe@leat" and "stripe-join@leat" (clients, towards a server that said it knows them): the first lane of a striped
+ * connection to host:port, and one lane more. key: MUX_STRIPE_KEY_BYTES. */
+MUST_USE int mux_open_stripe(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                             const char *host, uint16_t port, const char *origin, uint16_t origin_port,
+                             const uint8_t *key);
+MUST_USE int mux_open_stripe_join(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
+                                  const uint8_t *key);
 /* For mux_ops.on_open only: prepares the flow it returns. */
 void flow_init_asked(struct flow *flow, const struct flow_ops *ops, void *owner);
 

@@ -208,6 +208,8 @@ static enum mux_open_kind open_kind(struct bytes type) {
         [MUX_OPEN_FORWARDED_TCPIP] = "forwarded-tcpip",
         [MUX_OPEN_DIRECT_STREAMLOCAL] = "direct-streamlocal@openssh.com",
         [MUX_OPEN_FORWARDED_STREAMLOCAL] = "forwarded-streamlocal@openssh.com",
+        [MUX_OPEN_STRIPE] = "stripe@leat",
+        [MUX_OPEN_STRIPE_JOIN] = "stripe-join@leat",
     };
     for (unsigned kind = MUX_OPEN_SESSION; kind < sizeof types / sizeof *types; kind++)
         if (bytes_equal(type, types[kind]))
@@ -223,16 +225,35 @@ static struct bytes read_name(struct reader *reader) {
     return name;
 }
 
+static const uint8_t *read_stripe_key(struct reader *reader) {
+    struct bytes key = reader_string(reader);
+    if (key.len == MUX_STRIPE_KEY_BYTES)
+        return key.at;
+    reader->bad = true;
+    return NULL;
+}
+
+static void parse_tcpip(struct reader *reader, struct mux_open *open) {
+    open->host = read_name(reader);
+    open->port = reader_u32(reader);
+    open->origin = read_name(reader);
+    open->origin_port = reader_u32(reader);
+}
+
 static void parse_open_data(struct reader *reader, struct mux_open *open) {
     switch (open->kind) {
     case MUX_OPEN_SESSION:
         break;
     case MUX_OPEN_DIRECT_TCPIP:
     case MUX_OPEN_FORWARDED_TCPIP:
-        open->host = read_name(reader);
-        open->port = reader_u32(reader);
-        open->origin = read_name(reader);
-        open->origin_port = reader_u32(reader);
+        parse_tcpip(reader, open);
+        break;
+    case MUX_OPEN_STRIPE:
+        parse_tcpip(reader, open);
+        open->stripe_key = read_stripe_key(reader);
+        break;
+    case MUX_OPEN_STRIPE_JOIN:
+        open->stripe_key = read_stripe_key(reader);
         break;
     case MUX_OPEN_DIRECT_STREAMLOCAL:
         open->host = read_name(reader);

@@ -351,16 +351,24 @@ struct origin {
     uint16_t port;
 };
 
+static void set_origin(struct origin *origin, uint16_t port) {
+    origin->port = port;
+    snprintf(origin->text, sizeof(origin->text), "%s port %u", origin->host, port);
+}
+
 /* A connection without an address of its own (a Unix socket's) is given one where the protocol wants it. */
-static void describe_origin(int fd, struct origin *origin) {
+static void describe_origin(int fd, const struct relay_target *target, struct origin *origin) {
     struct sockaddr_storage addr;
     socklen_t len = sizeof(addr);
     *origin = (struct origin){.host = "127.0.0.1"};
+    if (target->origin != NULL) {
+        snprintf(origin->host, sizeof(origin->host), "%s", target->origin);
+        return set_origin(origin, target->origin_port);
+    }
     if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0 || addr.ss_family == AF_UNIX)
         return;
     address_host((struct sockaddr *)&addr, origin->host, sizeof(origin->host));
-    origin->port = address_port((struct sockaddr *)&addr);
-    snprintf(origin->text, sizeof(origin->text), "%s port %u", origin->host, origin->port);
+    set_origin(origin, address_port((struct sockaddr *)&addr));
 }
 
 static int open_channel(struct relay *relay, const struct relay_target *target, const struct origin *origin) {
@@ -372,6 +380,11 @@ static int open_channel(struct relay *relay, const struct relay_target *target, 
     case RELAY_FORWARDED_TCPIP:
         return mux_open_forwarded(mux, &relay->flow, &flow_ops, relay, target->host, target->port, origin->host,
                                   origin->port);
+    case RELAY_STRIPE:
+        return mux_open_stripe(mux, &relay->flow, &flow_ops, relay, target->host, target->port, origin->host,
+                               origin->port, target->stripe_key);
+    case RELAY_STRIPE_JOIN:
+        return mux_open_stripe_join(mux, &relay->flow, &flow_ops, relay, target->stripe_key);
     default:
         CHECK(target->kind == RELAY_FORWARDED_STREAMLOCAL);
         return mux_open_forwarded_path(mux, &relay->flow, &flow_ops, relay, target->host);
@@ -381,7 +394,7 @@ static int open_channel(struct relay *relay, const struct relay_target *target, 
 void relay_open(struct session *session, int fd, const struct relay_target *target, const struct relay_watcher *watcher,
                 void *owner) {
     struct origin origin;
-    describe_origin(fd, &origin);
+    describe_origin(fd, target, &origin);
     struct relay *relay = session->ending ? NULL : relay_create(session, target, watcher, owner);
     if (relay == NULL) {
         struct relay_state state = {

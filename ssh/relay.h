@@ -32,6 +32,8 @@ enum relay_kind {
     RELAY_DIRECT_TCPIP,          /* host and port beyond the peer */
     RELAY_FORWARDED_TCPIP,       /* host and port the connection was accepted at, as the peer asked to listen */
     RELAY_FORWARDED_STREAMLOCAL, /* host is the path of the socket it was accepted at */
+    RELAY_STRIPE,                /* as RELAY_DIRECT_TCPIP; fd is the first lane of a striped connection */
+    RELAY_STRIPE_JOIN,           /* fd is one lane more of the striped connection with this key */
     RELAY_CONNECT_TCP,           /* asked: connect to host and port */
     RELAY_CONNECT_PATH,          /* asked: connect to the Unix socket at host */
 };
@@ -42,6 +44,9 @@ struct relay_target {
     int family;                  /* CONNECT_TCP */
     uint64_t connect_timeout_ns; /* CONNECT_* */
     uint64_t idle_ns;            /* ends it after so long without a byte either way (ChannelTimeout); 0: never */
+    const uint8_t *stripe_key;   /* STRIPE, STRIPE_JOIN: MUX_STRIPE_KEY_BYTES */
+    const char *origin;          /* who connected, where fd is not his connection; NULL: fd is */
+    uint16_t origin_port;
 };
 
 /* An accepted connection on its way through the peer: opens a channel. Takes fd over; how it ended, also when it could

@@ -1,5 +1,6 @@
 /* What leat and leatd tell each other: hostile data, features that nobody knows, and what a session makes of it. */
 #include "ssh/hello.h"
+#include "ssh/stripe.h"
 #include "tests/unit/seed.h"
 #include "tests/unit/session_rig.h"
 
@@ -37,13 +38,15 @@ Test(hello, what_we_say_is_understood) {
     cr_assert_eq(hello_read(bytes, &hello), 0);
     cr_expect(hello.resets_by_close);
     cr_expect_eq(hello.window_max, LIMIT_WINDOW_LEATD_BYTES);
+    cr_expect_eq(hello.stripes, STRIPE_LANES_MAX);
 }
 
 /* The layout is a promise to versions to come. */
 Test(hello, layout) {
-    static const uint8_t expected[] = "\0\0\0\1\0\0\0\2"
+    static const uint8_t expected[] = "\0\0\0\1\0\0\0\3"
                                       "\0\0\0\16reset-by-close\0\0\0\0"
-                                      "\0\0\0\12window-max\0\0\0\4\4\0\0\0";
+                                      "\0\0\0\12window-max\0\0\0\4\4\0\0\0"
+                                      "\0\0\0\7stripes\0\0\0\4\0\0\0\20";
     uint8_t out[HELLO_BYTES];
     cr_assert_eq(hello_write(out), sizeof expected - 1);
     cr_expect_arr_eq(out, expected, sizeof expected - 1);
@@ -71,11 +74,26 @@ Test(hello, features_nobody_knows) {
 
 Test(hello, a_value_of_another_form_is_no_value) {
     struct hello hello;
-    data_begin(1, 2);
+    data_begin(1, 4);
     data_feature("window-max", "\1\0\0", 3);
     data_feature("window-max", "\1\0\0\0\0", 5);
+    data_feature("stripes", "\0\0\4", 3);
+    data_feature("stripes", "", 0);
     cr_assert_eq(hello_read(data_bytes(), &hello), 0);
     cr_expect_eq(hello.window_max, 0);
+    cr_expect_eq(hello.stripes, 0);
+}
+
+Test(hello, more_lanes_than_there_can_be) {
+    struct hello hello;
+    data_begin(1, 1);
+    data_feature("stripes", "\0\0\0\2", 4);
+    cr_assert_eq(hello_read(data_bytes(), &hello), 0);
+    cr_expect_eq(hello.stripes, 2);
+    data_begin(1, 1);
+    data_feature("stripes", "\377\0\0\1", 4);
+    cr_assert_eq(hello_read(data_bytes(), &hello), 0);
+    cr_expect_eq(hello.stripes, STRIPE_LANES_MAX);
 }
 
 Test(hello, another_layout) {

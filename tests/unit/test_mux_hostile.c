@@ -16,7 +16,7 @@ static void build(struct packet *packet, uint8_t type, const char *fields, ...) 
     va_end(list);
 }
 
-enum { TEMPLATES = 16 };
+enum { TEMPLATES = 18 };
 /* A well-formed packet of every type, aimed at channel id. The first STRICT of them are of exactly one length. */
 static void build_all(struct packet *packets, uint32_t id) {
     build(&packets[0], MSG_CHANNEL_DATA, "uz", id, 100u);
@@ -31,13 +31,16 @@ static void build_all(struct packet *packets, uint32_t id) {
     build(&packets[9], MSG_CHANNEL_OPEN, "suuussu", "direct-streamlocal@openssh.com", 5u, 1000u, 1000u, "/run/s", "",
           0u);
     build(&packets[10], MSG_CHANNEL_OPEN, "suuu", "session", 5u, 1000u, 1000u);
-    build(&packets[11], MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", id, 5u, 1000u, 1000u);
-    build(&packets[12], MSG_CHANNEL_REQUEST, "usb", id, "keepalive@openssh.com", 1);
-    build(&packets[13], MSG_GLOBAL_REQUEST, "sb", "keepalive@openssh.com", 1);
-    build(&packets[14], MSG_CHANNEL_OPEN, "suuu", "tun@openssh.com", 5u, 1000u, 1000u);
-    build(&packets[15], MSG_REQUEST_SUCCESS, "u", 40000u);
+    build(&packets[11], MSG_CHANNEL_OPEN, "suuususus", "stripe@leat", 5u, 1000u, 1000u, "host", 80u, "origin", 81u,
+          "0123456789abcdef");
+    build(&packets[12], MSG_CHANNEL_OPEN, "suuus", "stripe-join@leat", 5u, 1000u, 1000u, "0123456789abcdef");
+    build(&packets[13], MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", id, 5u, 1000u, 1000u);
+    build(&packets[14], MSG_CHANNEL_REQUEST, "usb", id, "keepalive@openssh.com", 1);
+    build(&packets[15], MSG_GLOBAL_REQUEST, "sb", "keepalive@openssh.com", 1);
+    build(&packets[16], MSG_CHANNEL_OPEN, "suuu", "tun@openssh.com", 5u, 1000u, 1000u);
+    build(&packets[17], MSG_REQUEST_SUCCESS, "u", 40000u);
 }
-#define STRICT 11u
+#define STRICT 13u
 
 /* One flow of ours that is open, one opening, one asked, one closing. */
 static struct probe probes[4], spare;

@@ -86,6 +86,77 @@ Test(mux_open, streamlocal) {
     rig_deinit(&rig);
 }
 
+#define KEY "0123456789abcdef"
+static bool key_came;
+static struct flow *check_key(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
+    key_came = open->stripe_key && memcmp(open->stripe_key, KEY, MUX_STRIPE_KEY_BYTES) == 0;
+    return check_open(mux, open, reason, text);
+}
+static const struct mux_ops key_ops = {.on_open = check_key, .on_global = rig_on_global};
+
+static void start_stripe(void) {
+    start();
+    rig.mux.ops = &key_ops;
+    key_came = false;
+}
+
+Test(mux_open, stripe) {
+    wanted = &(const struct wanted){MUX_OPEN_STRIPE, "stripe@leat", "host", "origin", 80, 7};
+    start_stripe();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuususus", wanted->type, OPEN_HEAD, "host", 80u, "origin", 7u, KEY),
+                 0);
+    cr_assert(key_came);
+    accepted();
+    wanted = &(const struct wanted){MUX_OPEN_STRIPE_JOIN, "stripe-join@leat", "", "", 0, 0};
+    start_stripe();
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuus", wanted->type, OPEN_HEAD, KEY), 0);
+    cr_assert(key_came);
+    accepted();
+}
+
+Test(mux_open, stripe_keys_have_one_length) {
+    const uint32_t lengths[] = {0, 1, MUX_STRIPE_KEY_BYTES - 1, MUX_STRIPE_KEY_BYTES + 1, 200};
+    start();
+    for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuz", "stripe-join@leat", OPEN_HEAD, lengths[i]), ERR_PROTOCOL);
+        cr_assert_eq(
+            rig_put(&rig, MSG_CHANNEL_OPEN, "suuususuz", "stripe@leat", OPEN_HEAD, "h", 1u, "", 1u, lengths[i]),
+            ERR_PROTOCOL);
+    }
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuususu", "stripe@leat", OPEN_HEAD, "h", 1u, "", 1u), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusb", "stripe-join@leat", OPEN_HEAD, KEY, 0), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuzusus", "stripe@leat", OPEN_HEAD, 1u, 1u, "", 1u, KEY),
+                 ERR_PROTOCOL, "a host with a NUL");
+    cr_assert_eq(rig.opens, 0);
+    rig_deinit(&rig);
+}
+
+/* What we send is what we would take. */
+Test(mux_open, stripe_of_ours) {
+    static struct rig far;
+    uint8_t packet[MUX_CONTROL_BYTES];
+    struct slot *slot;
+    uint32_t len;
+    wanted = &(const struct wanted){MUX_OPEN_STRIPE, "stripe@leat", "host", "origin", 80, 7};
+    start_stripe();
+    rig_init(&far);
+    static struct probe ours[2];
+    const uint8_t *key = (const uint8_t *)KEY;
+    cr_assert_eq(mux_open_stripe(&far.mux, &ours[0].flow, &probe_ops, &ours[0], "host", 80, "origin", 7, key), 0);
+    cr_assert_eq(mux_next(&far.mux, 0, packet, sizeof packet, &len, &slot), MUX_CONTROL);
+    cr_assert_eq(rig_feed(&rig, packet, len), 0, "%s", rig.why);
+    cr_assert(key_came);
+    accepted();
+    wanted = &(const struct wanted){MUX_OPEN_STRIPE_JOIN, "stripe-join@leat", "", "", 0, 0};
+    start_stripe();
+    cr_assert_eq(mux_open_stripe_join(&far.mux, &ours[1].flow, &probe_ops, &ours[1], key), 0);
+    cr_assert_eq(mux_next(&far.mux, 0, packet, sizeof packet, &len, &slot), MUX_CONTROL);
+    cr_assert_eq(rig_feed(&rig, packet, len), 0, "%s", rig.why);
+    cr_assert(key_came);
+    accepted();
+    rig_deinit(&far);
+}
+
 Test(mux_open, other_types_may_carry_anything) {
     wanted = &(const struct wanted){MUX_OPEN_OTHER, "x11", "", "", 0, 0};
     start();

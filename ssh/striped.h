@@ -1,0 +1,42 @@
+#pragma once
+/* Drives a stripe (stripe.h) on a shard: the application's connection, and a local socket for each lane whose other end
+ * an ordinary relay carries over a session, on whatever shard that session lives. A copy through a local socket more
+ * than a plain relay; what a long path carries is little beside that.
+ *
+ *   app socket ◄─► conn ◄─► stripe ◄─► conn ◄─► socketpair ◄─► relay ◄─► channel of session 0
+ *                                  ◄─► conn ◄─► socketpair ◄─► relay ◄─► channel of session 1 …
+ *
+ * The founder of a striped connection (leat) opens channel 0 with the target, gives it a random key, and opens further
+ * ones with that key alone once the connection has moved LIMIT_STRIPE_JOIN_BYTES, and again when a lane was lost; the
+ * server finds it by user and key. */
+#include "engine/shard.h"
+#include "ssh/stripe.h"
+
+#define STRIPED_KEY_BYTES 16u
+
+struct striped;
+struct striped_state {
+    uint64_t bytes_to_peer, bytes_from_peer; /* the application's */
+    unsigned lanes;
+};
+struct striped_watcher {
+    /* It could do with another lane: it moves much and has fewer than lanes_max. On its shard; may be NULL. */
+    void (*on_want)(void *owner, struct striped *striped);
+    /* Over, last. what: why it broke, NULL after an orderly end. */
+    void (*on_end)(void *owner, const struct striped_state *state, const char *what);
+};
+
+/* Takes app_fd over. Its first lane's other end is in *lane_fd then, the caller's. key: NULL makes a random one. user:
+ * copied; a server's striped is found by it and its key from any thread as long as it lives, NULL: it is not found.
+ * ERR_NOMEM, ERR_LIMIT (descriptors, budget, and a key that is there already), ERR_SYSTEM: app_fd is still the
+ * caller's. The shard's thread. */
+MUST_USE int striped_start(struct shard *shard, int app_fd, struct window_budget *budget, uint32_t window_max,
+                           unsigned lanes_max, const char *user, const uint8_t *key,
+                           const struct striped_watcher *watcher, void *owner, struct striped **striped, int *lane_fd);
+const uint8_t *striped_key(const struct striped *striped);
+/* One lane more: its other end. ERR_LIMIT: has lanes_max, or descriptors; ERR_CLOSED: it ends. Its shard's thread. */
+MUST_USE int striped_join(struct striped *striped, int *lane_fd);
+/* The same for a server, from any thread, by user and key (compared in constant time): the lane is handed to its shard.
+ * ERR_REFUSED: nobody of that user has such a key. */
+MUST_USE int striped_find_join(const char *user, const uint8_t *key, int *lane_fd);
+void striped_abort(struct striped *striped);
