@@ -133,46 +133,118 @@ static bool results_have(const struct results *results, size_t scenarios, const 
     return false;
 }
 
-/* Metric `m` of this scenario and its values, as far as the other file has the peers at all. */
-static void say_missing_metric(FILE *out, const char *which, const struct results_scenario *scenario, size_t m,
+/* The first failure of this peer, which stands at its beginning: "PEER, round 2: …", "PEER: not started: …". */
+static const char *failure_of(const struct results_scenario *scenario, const char *peer) {
+    size_t len = strlen(peer);
+    for (size_t i = 0; i < scenario->failure_count; i++) {
+        const char *failure = scenario->failures[i];
+        if (strncmp(failure, peer, len) == 0 && (failure[len] == ',' || failure[len] == ':') && failure[len + 1] == ' ')
+            return failure;
+    }
+    return NULL;
+}
+
+static bool worked(const struct results_scenario *scenario, const char *peer) {
+    return scenario_has(scenario, scenario->metric_count, peer) && failure_of(scenario, peer) == NULL;
+}
+
+static bool anybody_worked(const struct results_scenario *scenario) {
+    for (size_t m = 0; m < scenario->metric_count; m++) {
+        for (size_t i = 0; i < scenario->metrics[m].count; i++) {
+            if (worked(scenario, scenario->metrics[m].series[i].peer))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool worked_anywhere(const struct results *results, const char *peer) {
+    for (size_t i = 0; i < results->scenario_count; i++) {
+        if (worked(results->scenarios[i], peer))
+            return true;
+    }
+    return false;
+}
+
+/* What one file has and the other has not. */
+struct absence {
+    struct comparison *comparison;
+    const char *which; /* file has it */
+    bool is_loss;      /* it is the old one, so what worked there is lost */
+};
+
+/* The beginning of the line. What did not work is no loss. */
+static void say_absent(const struct absence *absence, bool has_worked) {
+    bool is_regression = absence->is_loss && has_worked;
+    absence->comparison->regressions += is_regression;
+    fprintf(absence->comparison->out, "%sonly in the %s file: ", is_regression ? "REGRESSION  " : "", absence->which);
+}
+
+/* Metric `m` of this scenario and its values, as far as the other file has the peers at all. A metric alone is no loss:
+ * it may have got another name. */
+static void say_missing_metric(const struct absence *absence, const struct results_scenario *scenario, size_t m,
                                const struct results_scenario *other, const struct results *others) {
     const struct results_metric *metric = &scenario->metrics[m], *same = results_find_metric(other, metric->name);
+    FILE *out = absence->comparison->out;
     for (size_t i = 0; i < metric->count; i++) {
         const char *peer = metric->series[i].peer;
         if ((same && results_find_series(same, peer)) || !results_have(others, others->scenario_count, peer))
             continue;
-        if (scenario_has(other, other->metric_count, peer))
-            fprintf(out, "only in the %s file: %s, %s, %s\n", which, scenario->name, peer, metric->name);
-        else if (!scenario_has(scenario, m, peer)) /* once for all metrics */
-            fprintf(out, "only in the %s file: %s, %s\n", which, scenario->name, peer);
+        if (scenario_has(other, other->metric_count, peer)) {
+            say_absent(absence, false);
+            fprintf(out, "%s, %s, %s\n", scenario->name, peer, metric->name);
+        } else if (!scenario_has(scenario, m, peer)) { /* once for all metrics */
+            const char *failure = failure_of(other, peer);
+            say_absent(absence, worked(scenario, peer));
+            fprintf(out, "%s, %s%s%s\n", scenario->name, peer, failure ? ": failed: " : "", failure ? failure : "");
+        }
     }
 }
 
-static void say_missing_peers(FILE *out, const char *which, const struct results *results,
+static void say_missing_peers(const struct absence *absence, const struct results *results,
                               const struct results *others) {
     for (size_t i = 0; i < results->scenario_count; i++) {
         const struct results_scenario *scenario = results->scenarios[i];
         for (size_t m = 0; m < scenario->metric_count; m++) {
             for (size_t s = 0; s < scenario->metrics[m].count; s++) {
                 const char *peer = scenario->metrics[m].series[s].peer;
-                if (!results_have(results, i, peer) && !scenario_has(scenario, m, peer) &&
-                    !results_have(others, others->scenario_count, peer))
-                    fprintf(out, "only in the %s file: peer %s\n", which, peer);
+                if (results_have(results, i, peer) || scenario_has(scenario, m, peer) ||
+                    results_have(others, others->scenario_count, peer))
+                    continue;
+                say_absent(absence, worked_anywhere(results, peer));
+                fprintf(absence->comparison->out, "peer %s\n", peer);
             }
         }
     }
 }
 
 /* What `results` has and `others` has not, each thing at the highest level at which it is missing. */
-static void say_missing(FILE *out, const char *which, const struct results *results, const struct results *others) {
-    say_missing_peers(out, which, results, others);
+static void say_missing(const struct absence *absence, const struct results *results, const struct results *others) {
+    say_missing_peers(absence, results, others);
     for (size_t i = 0; i < results->scenario_count; i++) {
         const struct results_scenario *scenario = results->scenarios[i];
         const struct results_scenario *other = find_scenario(others, scenario->name);
-        if (!other)
-            fprintf(out, "only in the %s file: %s\n", which, scenario->name);
+        if (!other) {
+            say_absent(absence, anybody_worked(scenario));
+            fprintf(absence->comparison->out, "%s\n", scenario->name);
+        }
         for (size_t m = 0; other && m < scenario->metric_count; m++)
-            say_missing_metric(out, which, scenario, m, other, others);
+            say_missing_metric(absence, scenario, m, other, others);
+    }
+}
+
+/* Who worked in the old file, and in the new one has values and a failure. */
+static void say_new_failures(struct comparison *comparison, const struct results_scenario *old,
+                             const struct results_scenario *new) {
+    for (size_t m = 0; m < new->metric_count; m++) {
+        for (size_t i = 0; i < new->metrics[m].count; i++) {
+            const char *peer = new->metrics[m].series[i].peer, *failure = failure_of(new, peer);
+            if (failure == NULL || scenario_has(new, m, peer) || !worked(old, peer))
+                continue;
+            comparison->regressions++;
+            fprintf(comparison->out, "REGRESSION  %s: worked in the old file, failed in the new one: %s\n", new->name,
+                    failure);
+        }
     }
 }
 
@@ -212,8 +284,13 @@ static void say_sum(const struct comparison *comparison) {
 unsigned compare_results(const struct results *old, const struct results *new, double tolerance, FILE *out) {
     struct comparison comparison = {.out = out, .tolerance = tolerance};
     say_differences(out, old, new);
-    say_missing(out, "old", old, new);
-    say_missing(out, "new", new, old);
+    say_missing(&(struct absence){&comparison, "old", true}, old, new);
+    say_missing(&(struct absence){&comparison, "new", false}, new, old);
+    for (size_t i = 0; i < old->scenario_count; i++) {
+        const struct results_scenario *after = find_scenario(new, old->scenarios[i]->name);
+        if (after)
+            say_new_failures(&comparison, old->scenarios[i], after);
+    }
     say_failures(out, "old", old);
     say_failures(out, "new", new);
     compare_all(&comparison, old, new);

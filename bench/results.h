@@ -96,7 +96,8 @@ bool report_html(const struct results *results, const char *path, char *why, siz
 
 /* Compares by scenario, peer and metric what both files have. Prints a row for each that changed beyond noise: the 95 %
  * interval of the ratio new/old lies wholly beyond `tolerance` (0.05: 5 %) to the worse side (a regression) or to the
- * better. Fewer than three rounds on a side are no evidence. Returns the number of regressions. Says what only one of
+ * better. Fewer than three rounds on a side are no evidence. A scenario or a peer that worked in the old file and has
+ * failed, or is missing, in the new one is a regression too. Returns the number of regressions. Says what only one of
  * them has, failures, and where machine, settings or a scenario's parameters differ. */
 unsigned compare_results(const struct results *old, const struct results *new, double tolerance, FILE *out);
 

@@ -124,15 +124,59 @@ Test(bench_compare, says_what_only_one_has) {
     add(both.old, "s", "m", RESULTS_LOWER, "y", value, 3);
     add(both.old, "s", "n", RESULTS_LOWER, "y", value, 3);
     results_fail(both.new->scenarios[0], "y, round 1: broken");
-    cr_assert_eq(compare(both.old, both.new), 0);
-    cr_assert_str_eq(output, "only in the old file: peer gone\n"
-                             "only in the old file: s, y\n"
+    cr_assert_eq(compare(both.old, both.new), 3);
+    cr_assert_str_eq(output, "REGRESSION  only in the old file: peer gone\n"
+                             "REGRESSION  only in the old file: s, y: failed: y, round 1: broken\n"
                              "only in the old file: s, x, n\n"
-                             "only in the old file: old only\n"
+                             "REGRESSION  only in the old file: old only\n"
                              "only in the new file: s, x, new\n"
                              "only in the new file: t, y\n"
                              "failures in the new file: 1\n"
-                             "0 regressions, 0 better, 2 unchanged within noise and 5 %\n");
+                             "3 regressions, 0 better, 2 unchanged within noise and 5 %\n");
+    both_free(&both);
+}
+
+/* A round of it has gone wrong, the others are as they were. */
+Test(bench_compare, who_has_begun_to_fail_is_a_regression) {
+    const double value[] = {1, 1, 1};
+    struct both both = both_new();
+    for (int i = 0; i < 2; i++) {
+        const char *metric = i == 0 ? "m" : "n";
+        add(both.old, "s", metric, RESULTS_LOWER, "x", value, 3);
+        add(both.old, "s", metric, RESULTS_LOWER, "x,epoll", value, 3);
+        add(both.new, "s", metric, RESULTS_LOWER, "x", value, 3);
+        add(both.new, "s", metric, RESULTS_LOWER, "x,epoll", value, 3);
+    }
+    results_fail(both.new->scenarios[0], "x,epoll, round 2: wrong content");
+    results_fail(both.new->scenarios[0], "x,epoll, round 3: wrong content");
+    cr_assert_eq(compare(both.old, both.new), 1, "%s", output);
+    cr_assert_str_eq(output,
+                     "REGRESSION  s: worked in the old file, failed in the new one: x,epoll, round 2: wrong content\n"
+                     "failures in the new file: 2\n"
+                     "1 regression, 0 better, 4 unchanged within noise and 5 %\n");
+    cr_assert_eq(compare(both.new, both.old), 0, "who works again is none");
+    results_fail(both.old->scenarios[0], "x,epoll, warm-up: wrong content");
+    cr_assert_eq(compare(both.old, both.new), 0, "nor is who has never worked");
+    both_free(&both);
+}
+
+/* Nobody misses what did not work. */
+Test(bench_compare, what_had_failed_is_no_loss) {
+    const double value[] = {1, 1, 1};
+    struct both both = both_new();
+    add(both.old, "s", "m", RESULTS_LOWER, "x", value, 3);
+    add(both.new, "s", "m", RESULTS_LOWER, "x", value, 3);
+    add(both.old, "s", "m", RESULTS_LOWER, "y", value, 3);
+    add(both.new, "t", "m", RESULTS_LOWER, "y", value, 3);
+    add(both.old, "s", "m", RESULTS_LOWER, "gone", value, 3);
+    add(both.old, "old only", "m", RESULTS_LOWER, "x", value, 3);
+    results_fail(both.old->scenarios[0], "y, round 1: broken");
+    results_fail(both.old->scenarios[0], "gone: not started: broken");
+    results_fail(both.old->scenarios[1], "x, round 1: broken");
+    cr_assert_eq(compare(both.old, both.new), 0);
+    cr_assert(
+        strstr(output, "only in the old file: peer gone\nonly in the old file: s, y\nonly in the old file: old only\n"),
+        "%s", output);
     both_free(&both);
 }
 
