@@ -19,6 +19,8 @@ void bench_options_help(FILE *out) {
           "  --target-port PORT             the target that it leads to listens here\n"
           "  --cipher C                     " BENCH_DEFAULT_CIPHER "\n"
           "  --rtt MS --rate MBIT --loss PCT   every scenario over such a link\n"
+          "  --tcp-buffers BYTES            TCP's limits on links (or RECEIVE,SEND; tcp_rmem, tcp_wmem)\n"
+          "  --congestion NAME              TCP's congestion control on links (bbr, cubic, reno)\n"
           "  --no-namespaces                links are delaying proxies, which is weaker\n"
           "  --pin client=CPUS,server=CPUS,load=CPUS\n"
           "  --seed N                       of content and losses\n"

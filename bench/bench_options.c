@@ -23,6 +23,8 @@ enum option_id {
     OPT_RTT,
     OPT_RATE,
     OPT_LOSS,
+    OPT_TCP_BUFFERS,
+    OPT_CONGESTION,
     OPT_NO_NAMESPACES,
     OPT_PIN,
     OPT_SEED,
@@ -62,6 +64,8 @@ static const struct {
     {"rtt", OPT_RTT, required_argument, IN(BENCH_RUN)},
     {"rate", OPT_RATE, required_argument, IN(BENCH_RUN)},
     {"loss", OPT_LOSS, required_argument, IN(BENCH_RUN)},
+    {"tcp-buffers", OPT_TCP_BUFFERS, required_argument, IN(BENCH_RUN)},
+    {"congestion", OPT_CONGESTION, required_argument, IN(BENCH_RUN)},
     {"no-namespaces", OPT_NO_NAMESPACES, no_argument, IN(BENCH_RUN)},
     {"pin", OPT_PIN, required_argument, IN(BENCH_RUN)},
     {"seed", OPT_SEED, required_argument, IN(BENCH_RUN)},
@@ -191,9 +195,41 @@ static bool read_pins(const struct reading *reading, const char *text) {
     return *text != '\0' || wrong(reading->err, "--%s: names nobody", reading->name);
 }
 
+/* One number for both, or one each. */
+static bool read_buffers(const struct reading *reading, const char *text) {
+    struct link_shape *shape = &reading->options->shape;
+    uint32_t *const to[] = {&shape->tcp_receive_max, &shape->tcp_send_max};
+    char *copy = strdup(text), *send = copy != NULL ? strchr(copy, ',') : NULL;
+    bool good = copy != NULL;
+    if (send != NULL)
+        *send++ = '\0';
+    const char *const words[] = {copy, send != NULL ? send : copy};
+    for (size_t i = 0; i < 2 && good; i++) {
+        uint64_t bytes;
+        good = bench_options_bytes(words[i], &bytes) && bytes >= LINK_TCP_MIN && bytes <= LINK_TCP_MAX;
+        if (good)
+            *to[i] = (uint32_t)bytes;
+    }
+    free(copy);
+    return good || wrong(reading->err, "--%s: '%s' is not BYTES or RECEIVE,SEND from %u to %u", reading->name, text,
+                         LINK_TCP_MIN, LINK_TCP_MAX);
+}
+
+/* It becomes a sysctl's value and part of a name. */
+static bool read_congestion(const struct reading *reading, const char *text) {
+    if (text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_-")] != '\0' || strlen(text) >= 16)
+        return wrong(reading->err, "--%s: '%s' is not the name of a congestion control", reading->name, text);
+    reading->options->shape.congestion = text;
+    return true;
+}
+
 static bool read_link(const struct reading *reading, enum option_id id, const char *text) {
     struct link_shape *shape = &reading->options->shape;
     double percent;
+    if (id == OPT_TCP_BUFFERS)
+        return read_buffers(reading, text);
+    if (id == OPT_CONGESTION)
+        return read_congestion(reading, text);
     if (id == OPT_RTT)
         return read_number(reading, text, 0, 10000, &shape->rtt_ms);
     if (id == OPT_RATE)
@@ -280,6 +316,8 @@ static bool take(struct bench_options *options, enum option_id id, const char *t
     case OPT_RTT:
     case OPT_RATE:
     case OPT_LOSS:
+    case OPT_TCP_BUFFERS:
+    case OPT_CONGESTION:
         return read_link(&reading, id, text);
     case OPT_ROUNDS:
     case OPT_SECONDS:
@@ -348,6 +386,8 @@ static bool check_link(const struct bench_options *options, FILE *err) {
         return wrong(err, "--loss needs --rtt or --rate: without them there is no link to lose on");
     if (options->shape.loss > 0 && options->no_namespaces)
         return wrong(err, "--loss needs namespaces: a proxy of connections loses nothing");
+    if (link_needs_namespaces(&options->shape) && options->no_namespaces)
+        return wrong(err, "--tcp-buffers and --congestion are set in namespaces: a proxy of connections has none");
     return true;
 }
 

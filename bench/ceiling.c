@@ -2,8 +2,8 @@
  * reads, opens in place and writes. No channels, no windows, no other connection: one AEAD stream for each direction of
  * one TCP connection, a thread for each.
  *
- *   ceiling near LISTEN_PORT HOST PORT    plain connections come in, sealed ones go out
- *   ceiling far  LISTEN_PORT HOST PORT    sealed connections come in, plain ones go out
+ *   ceiling near LISTEN_HOST LISTEN_PORT HOST PORT    plain connections come in, sealed ones go out
+ *   ceiling far  LISTEN_HOST LISTEN_PORT HOST PORT    sealed connections come in, plain ones go out
  *
  * Packets are SSH's (RFC 4253 §6 with aes128-gcm@openssh.com), 32 KiB of payload each and eight to a write, as leat's.
  * Keys are constants: this measures, it protects nothing. */
@@ -176,8 +176,8 @@ static struct sockaddr_in address(const char *host, const char *port) {
     return addr;
 }
 
-static int listen_on(const char *port) {
-    struct sockaddr_in addr = address("127.0.0.1", port);
+static int listen_on(const char *host, const char *port) {
+    struct sockaddr_in addr = address(host, port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, 128) < 0)
@@ -187,13 +187,13 @@ static int listen_on(const char *port) {
 
 /* The two sockets of a connection are closed with the process: a measurement makes a handful. */
 int main(int argc, char **argv) {
-    if (argc != 5 || (strcmp(argv[1], "near") != 0 && strcmp(argv[1], "far") != 0)) {
-        fprintf(stderr, "usage: ceiling near|far LISTEN_PORT HOST PORT\n");
+    if (argc != 6 || (strcmp(argv[1], "near") != 0 && strcmp(argv[1], "far") != 0)) {
+        fprintf(stderr, "usage: ceiling near|far LISTEN_HOST LISTEN_PORT HOST PORT\n");
         return 1;
     }
     bool near = strcmp(argv[1], "near") == 0;
-    struct sockaddr_in target = address(argv[3], argv[4]);
-    int listener = listen_on(argv[2]), on = 1;
+    struct sockaddr_in target = address(argv[4], argv[5]);
+    int listener = listen_on(argv[2], argv[3]), on = 1;
     signal(SIGPIPE, SIG_IGN);
     for (;;) {
         int in = accept4(listener, NULL, NULL, SOCK_CLOEXEC), out = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -64,6 +64,10 @@ bool carrier_shaper(const struct carrier *carrier, unsigned direction, bool may_
     return shaper_init(shaper, &options);
 }
 
+bool link_needs_namespaces(const struct link_shape *shape) {
+    return shape->loss > 0 || shape->tcp_receive_max > 0 || shape->tcp_send_max > 0 || shape->congestion != NULL;
+}
+
 static bool check_shape(const struct link_shape *shape, char *why, size_t why_bytes) {
     const char *wrong = NULL;
     if (!(shape->rtt_ms >= 0 && shape->rtt_ms <= 60000))
@@ -74,6 +78,8 @@ static bool check_shape(const struct link_shape *shape, char *why, size_t why_by
         wrong = "the loss is not within 0–1";
     else if (shape->queue_packets > SHAPER_QUEUE_MAX)
         wrong = "the queue is longer than 1048576 packets";
+    else if (shape->tcp_receive_max > LINK_TCP_MAX || shape->tcp_send_max > LINK_TCP_MAX)
+        wrong = "TCP's buffers are larger than 1 GiB";
     if (wrong != NULL)
         snprintf(why, why_bytes, "link: %s", wrong);
     return wrong == NULL;
@@ -121,7 +127,8 @@ static void carry_namespaces(const struct carrier *carrier) {
     struct carrier_hello hello = {.ok = false};
     struct tun_ends ends;
     int fds[NAMESPACES_MAX];
-    hello.ok = tun_make(&ends, hello.why, sizeof(hello.why));
+    hello.ok = tun_make(&ends, &carrier->shape, hello.why, sizeof(hello.why));
+    link_tcp_get(&hello.tcp);
     if (!hello.ok) {
         say_hello(carrier, &hello, NULL, 0);
         return;
@@ -209,6 +216,7 @@ static bool start_namespaces(struct link *link, const struct link_shape *shape, 
     }
     link->near = (struct place){.netns_fd = fds[0], .userns_fd = fds[2]};
     link->far = (struct place){.netns_fd = fds[1], .userns_fd = fds[2]};
+    link->tcp = hello.tcp;
     link->near_address = tun_address(0);
     link->far_address = tun_address(1);
     return true;

@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define LINK_TCP_MIN 65536u
+#define LINK_TCP_MAX (1u << 30)
+
 struct link_shape {
     double rtt_ms;          /* half of it each way */
     double rate_mbit;       /* each way, of IP packets; 0: unlimited, else at least 0.001 */
@@ -19,6 +22,15 @@ struct link_shape {
     uint32_t queue_packets; /* waiting for the rate, beyond which packets are dropped; 0: the rate times the round-trip
                                time, at least 256. The proxy drops nothing: it stops reading */
     uint64_t seed;
+    /* Of both namespaces, whatever the machine has: the most that TCP gives a connection's buffers (the last numbers of
+     * tcp_rmem and tcp_wmem), and its congestion control. 0 and NULL: as the machine has them. No proxy has these. */
+    uint32_t tcp_receive_max, tcp_send_max; /* bytes */
+    const char *congestion;
+};
+
+/* What TCP has on the link: the sysctls' text. */
+struct link_tcp {
+    char receive[64], send[64], congestion[32]; /* tcp_rmem, tcp_wmem, tcp_congestion_control */
 };
 
 struct link {
@@ -27,6 +39,7 @@ struct link {
     bool is_proxy;
     struct place near, far; /* where clients and servers run; namespace descriptors owned by the link */
     struct in_addr near_address, far_address;
+    struct link_tcp tcp; /* empty with a proxy */
     /* Counters in shared memory: */
     struct link_counters *counters;
 };
@@ -38,6 +51,8 @@ struct link_counters {
     _Atomic uint64_t late;           /* delivered more than a millisecond after their time */
 };
 
+/* Does the shape ask for more than a proxy can be? */
+bool link_needs_namespaces(const struct link_shape *shape);
 /* Makes the link. `allow_namespaces` false: the proxy at once. False: `why`. True with a proxy though namespaces were
  * allowed: `why` says what they wanted for. */
 bool link_start(struct link *link, const struct link_shape *shape, bool allow_namespaces, char *why, size_t why_bytes);

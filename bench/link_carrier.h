@@ -19,6 +19,7 @@ struct carrier {
 struct carrier_hello {
     bool ok;
     char why[CARRIER_WHY_BYTES];
+    struct link_tcp tcp;
 };
 
 /* Then each request has its reply. */
@@ -53,7 +54,10 @@ struct tun_ends {
 };
 
 /* Makes them, and leaves the process in the far one. */
-bool tun_make(struct tun_ends *ends, char *why, size_t why_bytes);
+bool tun_make(struct tun_ends *ends, const struct link_shape *shape, char *why, size_t why_bytes);
+/* TCP's sysctls of the namespace we are in: sets what the shape asks for; tells what they are. */
+bool link_tcp_set(const struct link_shape *shape, char *why, size_t why_bytes);
+void link_tcp_get(struct link_tcp *tcp);
 struct in_addr tun_address(unsigned end); /* 0: near */
 /* Both return when the harness has closed the control, or something they cannot do without fails. */
 void tun_carry(const struct carrier *carrier, const struct tun_ends *ends);

@@ -121,7 +121,7 @@ static int make_device(void) {
     return -1;
 }
 
-static bool make_end(struct tun_ends *ends, unsigned end, char *why, size_t why_bytes) {
+static bool make_end(struct tun_ends *ends, unsigned end, const struct link_shape *shape, char *why, size_t why_bytes) {
     int socket_fd;
     bool ok;
     ends->netns[end] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -135,7 +135,7 @@ static bool make_end(struct tun_ends *ends, unsigned end, char *why, size_t why_
     if (!ok)
         fail(why, why_bytes, "configuring " DEVICE_NAME);
     close(socket_fd);
-    return ok;
+    return ok && link_tcp_set(shape, why, why_bytes);
 }
 
 /* Any will do: nothing else is in there. */
@@ -143,12 +143,12 @@ struct in_addr tun_address(unsigned end) {
     return (struct in_addr){htonl(0x0a4d0001 + end)}; /* 10.77.0.1 and 10.77.0.2 */
 }
 
-bool tun_make(struct tun_ends *ends, char *why, size_t why_bytes) {
+bool tun_make(struct tun_ends *ends, const struct link_shape *shape, char *why, size_t why_bytes) {
     ends->userns = -1;
     for (unsigned end = 0; end < 2; end++) {
         if (end == 0 ? !unshare_network(&ends->userns) : unshare(CLONE_NEWNET) != 0)
             return fail(why, why_bytes, "network namespace");
-        if (!make_end(ends, end, why, why_bytes))
+        if (!make_end(ends, end, shape, why, why_bytes))
             return false;
     }
     return true;

@@ -157,6 +157,24 @@ static unsigned rounds_of(const struct scenario *scenario, const struct bench_op
     return scenario->rounds[options->size] > 0 ? scenario->rounds[options->size] : DEFAULT_ROUNDS;
 }
 
+/* The run's limits, in whatever link the step has now. */
+static void limit_tcp(struct plan_step *step, const struct link_shape *run) {
+    struct link_shape *shape = &step->scenario.shape;
+    size_t len = strlen(step->name);
+    if (shape->rtt_ms <= 0 && shape->rate_mbit <= 0)
+        return;
+    if (run->tcp_receive_max > 0) {
+        shape->tcp_receive_max = run->tcp_receive_max;
+        shape->tcp_send_max = run->tcp_send_max;
+        snprintf(step->name + len, sizeof(step->name) - len, "@tcp%u,%u", run->tcp_receive_max, run->tcp_send_max);
+        len = strlen(step->name);
+    }
+    if (run->congestion != NULL) {
+        shape->congestion = run->congestion;
+        snprintf(step->name + len, sizeof(step->name) - len, "@%s", run->congestion);
+    }
+}
+
 static void put_on_link(struct plan_step *step, const struct link_shape *shape) {
     struct scenario *scenario = &step->scenario;
     char rate[32] = "", loss[32] = "";
@@ -178,6 +196,7 @@ static bool fill_step(struct plan_step *step, const struct plan *plan, const str
     snprintf(step->name, sizeof(step->name), "%s", scenario->name);
     snprintf(step->title, sizeof(step->title), "%s", scenario->title);
     put_on_link(step, &options->shape);
+    limit_tcp(step, &options->shape);
     step->scenario.shape.seed = options->seed;
     step->seconds = options->seconds > 0 ? options->seconds : seconds;
     step->scenario.seconds[options->size] = step->seconds;

@@ -47,18 +47,20 @@ static json_t *tunnels_of(const struct bench_options *options) {
 }
 
 static json_t *settings_of(const struct bench_options *options, int argc, char **argv) {
-    return json_pack("{s:s, s:o, s:o, s:s, s:i, s:f, s:s, s:o, s:f, s:f, s:f, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:i}",
-                     "leat-bench", LEAT_VERSION, "command_line", list_of((const char *const *)argv, (size_t)argc),
-                     "started", time_now(), "size", size_name(options->size), "rounds", (int)options->rounds, "seconds",
-                     options->seconds, "cipher", options->cipher, "peers", list_of(options->peers, options->peer_count),
-                     "rtt_ms", options->shape.rtt_ms, "rate_mbit", options->shape.rate_mbit, "loss",
-                     options->shape.loss, "namespaces", !options->no_namespaces, "seed", (json_int_t)options->seed,
-                     "peers_file", text_or_null(options->peers_file), "programs",
-                     list_of(options->programs, options->program_count), "pins",
-                     json_pack("{s:o, s:o, s:o}", "client", text_or_null(options->client_pin.text), "server",
-                               text_or_null(options->server_pin.text), "load", text_or_null(options->load_pin.text)),
-                     "scenarios", list_of((const char *const *)options->words, options->word_count), "tunnels",
-                     tunnels_of(options), "target_port", (int)options->target_port);
+    return json_pack(
+        "{s:s, s:o, s:o, s:s, s:i, s:f, s:s, s:o, s:f, s:f, s:f, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, "
+        "s:o}",
+        "leat-bench", LEAT_VERSION, "command_line", list_of((const char *const *)argv, (size_t)argc), "started",
+        time_now(), "size", size_name(options->size), "rounds", (int)options->rounds, "seconds", options->seconds,
+        "cipher", options->cipher, "peers", list_of(options->peers, options->peer_count), "rtt_ms",
+        options->shape.rtt_ms, "rate_mbit", options->shape.rate_mbit, "loss", options->shape.loss, "namespaces",
+        !options->no_namespaces, "seed", (json_int_t)options->seed, "peers_file", text_or_null(options->peers_file),
+        "programs", list_of(options->programs, options->program_count), "pins",
+        json_pack("{s:o, s:o, s:o}", "client", text_or_null(options->client_pin.text), "server",
+                  text_or_null(options->server_pin.text), "load", text_or_null(options->load_pin.text)),
+        "scenarios", list_of((const char *const *)options->words, options->word_count), "tunnels", tunnels_of(options),
+        "target_port", (int)options->target_port, "tcp_receive_max", (json_int_t)options->shape.tcp_receive_max,
+        "tcp_send_max", (json_int_t)options->shape.tcp_send_max, "congestion", text_or_null(options->shape.congestion));
 }
 
 void record_beginning(struct results *results, const struct plan *plan, const struct bench_options *options, int argc,

@@ -23,14 +23,25 @@ static bool in_namespaces(const struct stage *stage) {
     return stage->has_link && !stage->link.is_proxy;
 }
 
-/* Only namespaces lose packets. Not to have them is a failure where losses were asked for by name. */
-static bool refuse_losses(struct stage *stage) {
-    static const char why[] = "left out: losses need network namespaces, which cannot be made here";
-    if (stage->options->shape.loss > 0)
-        results_fail(stage->results, "%s", why);
+/* Only namespaces lose packets and have limits of their own. Not to have them is a failure where that was asked for by
+ * name. */
+static bool refuse_proxy(struct stage *stage, const char *why) {
+    static const char what[] = "left out: losses and TCP's limits need network namespaces, which cannot be made here";
+    if (link_needs_namespaces(&stage->options->shape))
+        results_fail(stage->results, "%s: %s", what, why);
     else
-        results_scenario_warn(stage->results, "%s", why);
+        results_scenario_warn(stage->results, "%s: %s", what, why);
     return false;
+}
+
+static void record_link(struct stage *stage) {
+    const struct link *link = &stage->link;
+    json_t *parameters = stage->results->parameters;
+    json_object_set_new(parameters, "link", json_string(link->is_proxy ? "proxy" : "namespaces"));
+    if (!link->is_proxy)
+        json_object_set_new(parameters, "tcp",
+                            json_pack("{s:s, s:s, s:s}", "tcp_rmem", link->tcp.receive, "tcp_wmem", link->tcp.send,
+                                      "tcp_congestion_control", link->tcp.congestion));
 }
 
 static bool open_link(struct stage *stage) {
@@ -43,11 +54,11 @@ static bool open_link(struct stage *stage) {
         results_fail(stage->results, "no link: %s", why);
         return false;
     }
-    json_object_set_new(stage->results->parameters, "link", json_string(stage->link.is_proxy ? "proxy" : "namespaces"));
+    record_link(stage);
     if (stage->link.is_proxy)
         results_scenario_warn(stage->results, "weaker: the distance is a delaying proxy%s%s",
                               why[0] != '\0' ? ": " : "", why);
-    return !stage->link.is_proxy || shape->loss <= 0 || refuse_losses(stage);
+    return !stage->link.is_proxy || !link_needs_namespaces(shape) || refuse_proxy(stage, why);
 }
 
 static bool open_target(struct stage *stage) {

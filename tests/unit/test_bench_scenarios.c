@@ -75,11 +75,12 @@ Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
         const struct scenario *scenario = &scenario_table[i];
         cr_assert_not_null(scenario->peers, "%s", scenario->name);
         cr_assert_not_null(scenario->smoke_peers, "%s", scenario->name);
-        cr_assert_geq(list_length(scenario->smoke_peers), 1, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->smoke_peers), SMOKE_PEERS, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->peers), STANDARD_PEERS, "%s", scenario->name);
-        if (scenario->shape.loss > 0 && scenario->direction == 'u')
+        bool is_far = strcmp(scenario->group, "distance") == 0;
+        if (is_far || (scenario->shape.loss > 0 && scenario->direction == 'u'))
             continue; /* the standard set has no time for them: only with peers that are named */
+        cr_assert_geq(list_length(scenario->smoke_peers), 1, "%s", scenario->name);
         cr_assert_geq(list_length(scenario->peers), 2, "%s compares nobody", scenario->name);
         for (const char *const *peer = scenario->smoke_peers; *peer != NULL; peer++)
             cr_assert(has(scenario->peers, *peer) || strcmp(*peer, "direct") == 0, "%s: %s", scenario->name, *peer);
@@ -129,6 +130,23 @@ Test(scenarios, round_trips_with_and_without_loss_both_ways) {
                 cr_assert_float_eq(scenario->shape.loss, loss ? 0.001 : 0, 1e-9);
                 cr_assert_float_eq(scenario->shape.rate_mbit, 1000, 0);
             }
+}
+
+Test(scenarios, distance_with_and_without_limits_and_loss) {
+    static const char *const kinds[] = {"", "loss/", "untuned/"};
+    for (size_t i = 0; i < 3; i++)
+        for (int up = 0; up < 2; up++) {
+            char name[64];
+            snprintf(name, sizeof name, "distance/%s%s", kinds[i], up ? "up" : "down");
+            const struct scenario *scenario = find(name);
+            cr_assert_eq(scenario->direction, up ? 'u' : 'd');
+            cr_assert(scenario->needs_fresh_tunnel);
+            cr_assert_float_eq(scenario->shape.rtt_ms, 100, 0);
+            cr_assert_float_eq(scenario->shape.rate_mbit, 1000, 0);
+            cr_assert_float_eq(scenario->shape.loss, i == 1 ? 0.001 : 0, 1e-9);
+            cr_assert_eq(scenario->shape.tcp_receive_max, i == 2 ? 6u << 20 : 64u << 20);
+            cr_assert_eq(scenario->shape.tcp_send_max, i == 2 ? 4u << 20 : 64u << 20);
+        }
 }
 
 static unsigned least(unsigned a, unsigned b) {
