@@ -55,6 +55,16 @@
 #define LIMIT_RECV_LOW_ALONE_BYTES (1u << 20)
 #define LIMIT_LULL_ALONE_NS UINT64_C(2000000)
 #define LIMIT_SHARED_NS UINT64_C(100000000) /* after anything else has come, it is not alone for so long */
+/* And while a sparse flow shares it with bulk. */
+#define LIMIT_AWAITED_RECV_BYTES (128u << 10)
+#define LIMIT_AWAITED_RECV_LOW_BYTES (64u << 10)
+#define LIMIT_AWAITED_LULL_NS UINT64_C(200000)
+#define LIMIT_AWAITED_SEND_BYTES (128u << 10)
+#define LIMIT_AWAITED_NOTSENT_BYTES (64u << 10)
+#define LIMIT_AWAITED_WINDOW_BYTES (192u << 10) /* on a short path */
+#define LIMIT_SPARSE_PACKET_BYTES 4096u         /* a sparse flow's are no larger, */
+#define LIMIT_SPARSE_BYTES (32u << 10)          /* and all that it moves is no more in two windows */
+#define LIMIT_SPARSE_WINDOW_NS UINT64_C(64000000)
 #define LIMIT_RECV_MIN_BYTES 65536u         /* less room than this in the ring: spill the oldest slices first */
 #define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */
 #define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
@@ -105,10 +115,14 @@
 #define LIMIT_UNATTENDED_HANDSHAKE_S 30u /* all of it: nobody is asked */
 
 /* Striped connections: one forwarded connection on several SSH connections. */
-#define LIMIT_STRIPE_JOIN_BYTES (1u << 20)         /* moved before it is worth more lanes than one */
-#define LIMIT_STRIPE_LANE_BYTES (256u << 10)       /* queued for one lane before it is asked again */
-#define LIMIT_STRIPE_WINDOW_BYTES (64u << 20)      /* under way, and kept until it was taken, each way */
-#define LIMIT_STRIPE_RETRY_NS UINT64_C(1000000000) /* before another lane is tried after one was not to be had */
+#define LIMIT_STRIPE_JOIN_BYTES (1u << 20)           /* moved before it is worth more lanes than one */
+#define LIMIT_STRIPE_LANE_BYTES (256u << 10)         /* queued for one lane before it is asked again */
+#define LIMIT_STRIPE_WINDOW_BYTES (64u << 20)        /* under way, and kept until it was taken, each way */
+#define LIMIT_STRIPE_CHUNKS 4096u                    /* records that were sent and not taken, each way */
+#define LIMIT_STRIPE_RETRY_NS UINT64_C(1000000000)   /* before another lane is tried after one was not to be had */
+#define LIMIT_STRIPE_LINGER_NS UINT64_C(30000000000) /* for the lanes to end in order, when all has been said */
+#define LIMIT_STRIPE_SOCKET_BYTES (128u << 10)       /* SO_SNDBUF of a lane's: what waits in it is on no other */
+#define LIMIT_STRIPES 4096u                          /* that can be joined, of one process */
 
 /* Plain relays. */
 #define LIMIT_SPLICE_PIPES_PER_SHARD 1024u

@@ -68,9 +68,17 @@ static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_
     }
 }
 
-static void budget_give(struct window_budget *budget, uint32_t bytes) {
+uint32_t window_budget_take(struct window_budget *budget, uint32_t want, uint32_t least) {
+    return budget_take(budget, want, least, share_growth);
+}
+
+void window_budget_give(struct window_budget *budget, uint32_t bytes) {
     uint64_t before = atomic_fetch_sub_explicit(&budget->used, bytes, memory_order_relaxed);
     CHECK(before >= bytes);
+}
+
+bool window_budget_low(const struct window_budget *budget) {
+    return window_budget_left(budget) < budget->max / BUDGET_SHARE_RESERVE;
 }
 
 int window_open(struct window *window, struct window_budget *budget, uint32_t max) {
@@ -97,7 +105,7 @@ void window_close(struct window *window) {
     if (!window->budget)
         return;
     uncount(window);
-    budget_give(window->budget, window->target);
+    window_budget_give(window->budget, window->target);
     window->budget = NULL;
 }
 
@@ -105,7 +113,7 @@ void window_close_held(struct window *window) {
     if (!window->budget)
         return;
     uncount(window);
-    budget_give(window->budget, window->target - window->unconsumed);
+    window_budget_give(window->budget, window->target - window->unconsumed);
     window->target = window->unconsumed;
     window->granted = window->owed = 0;
     window->closed_held = true;
@@ -138,7 +146,7 @@ void window_consume(struct window *window, uint32_t len) {
         window->owed += len;
     } else if (len > 0) {
         window->target -= len;
-        budget_give(window->budget, len);
+        window_budget_give(window->budget, len);
         if (window->target == 0)
             window->budget = NULL;
     }
@@ -164,12 +172,11 @@ static void shrink(struct window *window) {
     uint32_t beyond = window->target - LIMIT_WINDOW_START_BYTES, bytes = smaller(window->owed / 2, beyond);
     window->target -= bytes;
     window->owed -= bytes;
-    budget_give(window->budget, bytes);
+    window_budget_give(window->budget, bytes);
 }
 
 static bool must_shrink(const struct window *window) {
-    return window->target > LIMIT_WINDOW_START_BYTES &&
-           window_budget_left(window->budget) < window->budget->max / BUDGET_SHARE_RESERVE;
+    return window->target > LIMIT_WINDOW_START_BYTES && window_budget_low(window->budget);
 }
 
 /* A window that opened small because there were many grows to what it would have had by being used at all: on a busy

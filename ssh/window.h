@@ -26,6 +26,12 @@ struct window_budget {
 };
 void window_budget_init(struct window_budget *budget, uint64_t max_bytes);
 uint64_t window_budget_left(const struct window_budget *budget);
+/* For bytes that are kept outside of a window (stripe.h): `least` as long as that is left, and up to `want` as windows
+ * grow, so that new windows find room too. Returns what was taken, 0: not even least was left. */
+MUST_USE uint32_t window_budget_take(struct window_budget *budget, uint32_t want, uint32_t least);
+void window_budget_give(struct window_budget *budget, uint32_t bytes);
+/* Less is left than is meant for new windows: who has grown gives back. */
+bool window_budget_low(const struct window_budget *budget);
 
 struct window {
     struct window_budget *budget;
