@@ -1,9 +1,9 @@
 #include "ssh/auto_connections.h"
 #include "engine/check.h"
 
-void auto_connections_init(struct auto_connections *connections, unsigned max) {
-    CHECK(max >= 1 && max <= LIMIT_SHARDS);
-    *connections = (struct auto_connections){.max = max};
+void auto_connections_init(struct auto_connections *connections, unsigned min, unsigned max) {
+    CHECK(min >= 1 && min <= max && max <= LIMIT_SHARDS);
+    *connections = (struct auto_connections){.min = min, .max = max};
 }
 
 static bool is_free(const struct auto_view *view) {
@@ -20,6 +20,10 @@ static unsigned count(const struct auto_connections *connections, const struct a
 
 static bool is_saturated(const struct auto_view *view) {
     return view->presence == AUTO_SERVING && view->saturated;
+}
+
+static bool is_serving(const struct auto_view *view) {
+    return view->presence == AUTO_SERVING;
 }
 
 static bool is_leaving(const struct auto_view *view) {
@@ -39,11 +43,19 @@ static unsigned first_absent(const struct auto_connections *connections, const s
     return i;
 }
 
+static bool may_open(const struct auto_connections *connections, uint64_t now_ns) {
+    return !connections->opening && !connections->gave_up && now_ns >= connections->not_before_ns;
+}
+
 bool auto_connections_wants_measures(const struct auto_connections *connections, uint64_t now_ns,
                                      const struct auto_view *views) {
-    return !connections->opening && !connections->gave_up && now_ns >= connections->not_before_ns &&
+    return connections->min < connections->max && may_open(connections, now_ns) &&
            count(connections, views, is_free) == 0 && count(connections, views, is_leaving) == 0 &&
            first_absent(connections, views) < connections->max;
+}
+
+static bool one_is_missing(const struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
+    return may_open(connections, now_ns) && first_absent(connections, views) < connections->min;
 }
 
 static bool another_helps(const struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
@@ -59,23 +71,24 @@ static void note_idle(struct auto_connections *connections, uint64_t now_ns, con
             connections->idle_since_ns[i] = now_ns;
 }
 
-/* The last of those that have been idle for long enough; 0: none. */
-static unsigned last_idle(const struct auto_connections *connections, uint64_t now_ns) {
-    unsigned i = connections->max - 1;
-    while (i > 0 && now_ns - connections->idle_since_ns[i] < LIMIT_AUTO_IDLE_NS)
-        i--;
-    return i;
+/* The last of those that have been idle for long enough and are not needed; 0: none. */
+static unsigned last_idle(const struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
+    unsigned i = count(connections, views, is_serving) > connections->min ? connections->max : 0;
+    while (i > connections->min)
+        if (now_ns - connections->idle_since_ns[--i] >= LIMIT_AUTO_IDLE_NS)
+            return i;
+    return 0;
 }
 
 enum auto_step auto_connections_step(struct auto_connections *connections, uint64_t now_ns,
                                      const struct auto_view *views, unsigned *index) {
     note_idle(connections, now_ns, views);
-    *index = last_idle(connections, now_ns);
+    *index = last_idle(connections, now_ns, views);
     if (*index > 0) {
         connections->idle_since_ns[*index] = now_ns; /* a close that a new flow forestalls is not tried at once again */
         return AUTO_CLOSE;
     }
-    if (!another_helps(connections, now_ns, views))
+    if (!one_is_missing(connections, now_ns, views) && !another_helps(connections, now_ns, views))
         return AUTO_STAY;
     connections->opening = true;
     *index = first_absent(connections, views);

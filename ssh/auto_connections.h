@@ -1,14 +1,16 @@
 #pragma once
-/* `Connections auto`: when a tunnel gets another SSH connection and when it gives one up. Pure: what was measured goes
- * in, one step comes out, time is an argument.
+/* When a tunnel gets another SSH connection and when it gives one up. Pure: what was measured goes in, one step comes
+ * out, time is an argument. There are `min` of them that it always has, and with `Connections auto` others, up to
+ * `max`.
  *
- *   one connection ─ all that serve are saturated, and one of them with several flows ─► OPEN, one at a time
+ *   one of the first `min` is lost ─► OPEN, one at a time
+ *   no less than `min` ─ all that serve are saturated, and one of them with several flows ─► OPEN, one at a time
  *   an extra one without flows for LIMIT_AUTO_IDLE_NS, and nothing saturated ─► CLOSE
  *   an attempt that failed ─► none for LIMIT_AUTO_BACKOFF_NS, twice as long each time; or never again
  *
  * A flow stays where it is; only those to come find the new connection. So one that is not saturated is enough, however
- * many of the others are; and one flow alone, which cannot be spread, is no reason. The first connection, where the
- * remote forwards are, is never closed. */
+ * many of the others are; and one flow alone, which cannot be spread, is no reason. The first `min`, with the very
+ * first that has the remote forwards, are never closed, nor is any while one of them is missing. */
 #include "engine/limits.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,8 +33,8 @@ struct auto_view {
 };
 
 struct auto_connections {
-    unsigned max; /* 1: nothing ever happens */
-    bool opening; /* an attempt is under way */
+    unsigned min, max; /* both 1: nothing ever happens but that one is lost */
+    bool opening;      /* an attempt is under way */
     bool gave_up;
     /* private */
     unsigned failures; /* since the last success */
@@ -42,7 +44,7 @@ struct auto_connections {
 
 enum auto_step { AUTO_STAY, AUTO_OPEN, AUTO_CLOSE };
 
-void auto_connections_init(struct auto_connections *connections, unsigned max);
+void auto_connections_init(struct auto_connections *connections, unsigned min, unsigned max); /* 1 ≤ min ≤ max */
 /* What to do now about views[0..max): *index is opened, or closed. After AUTO_OPEN, auto_connections_opened or _failed
  * must tell what came of it. */
 enum auto_step auto_connections_step(struct auto_connections *connections, uint64_t now_ns,

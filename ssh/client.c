@@ -26,6 +26,9 @@ static uint64_t now_ns(void) {
 const struct options *client_options(const struct client *client) {
     return client->options;
 }
+struct window_budget *client_budget(struct client *client) {
+    return &client->budget;
+}
 unsigned client_sessions_count(const struct client *client) {
     return client->sessions_count;
 }
@@ -40,14 +43,14 @@ static bool serves(const struct client_session *session) {
     return atomic_load(&session->state) == SESSION_SERVING;
 }
 
-static struct client_session *best_session(struct client *client) {
+static struct client_session *best_session(struct client *client, client_fits_fn *fits, const void *arg) {
     struct client_session *best = NULL;
     uint64_t best_load = UINT64_MAX;
     for (unsigned i = 0; i < client->sessions_count; i++) {
         struct client_session *session = &client->sessions[i];
         bool saturated = atomic_load_explicit(&session->saturated, memory_order_relaxed);
         uint64_t load = (uint64_t)saturated << 32 | atomic_load_explicit(&session->relays, memory_order_relaxed);
-        if (load >= best_load || !serves(session))
+        if (load >= best_load || !serves(session) || (fits != NULL && !fits(arg, session)))
             continue;
         best = session;
         best_load = load;
@@ -57,9 +60,9 @@ static struct client_session *best_session(struct client *client) {
 
 /* Counted first and then looked at again: the main thread, which does it the other way round before it closes an idle
  * session, cannot miss the relay. */
-struct client_session *client_choose_session(struct client *client) {
+struct client_session *client_choose_session(struct client *client, client_fits_fn *fits, const void *arg) {
     struct client_session *best;
-    while ((best = best_session(client)) != NULL) {
+    while ((best = best_session(client, fits, arg)) != NULL) {
         atomic_fetch_add(&best->relays, 1);
         if (serves(best))
             break;
@@ -70,6 +73,20 @@ struct client_session *client_choose_session(struct client *client) {
 
 void client_relay_ended(struct client_session *session) {
     atomic_fetch_sub_explicit(&session->relays, 1, memory_order_relaxed);
+}
+
+void client_striping_began(struct client *client) {
+    atomic_fetch_add(&client->stripings, 1);
+}
+
+static void on_striping_news(void *arg, int64_t value) {
+    (void)arg, (void)value; /* the main thread looks at the count after each turn */
+}
+
+/* Either this sees that the main thread waits for the last one, or that one sees the count. */
+void client_striping_ended(struct client *client) {
+    if (atomic_fetch_sub(&client->stripings, 1) == 1 && atomic_load(&client->ending))
+        client_tell(client, on_striping_news, client, 0);
 }
 
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port) {
@@ -134,6 +151,7 @@ static void begin_ending(struct client *client, int status) {
         return;
     client->state = CLIENT_ENDING;
     client->status = status;
+    atomic_store(&client->ending, true);
     stop_listening(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
         if (client->sessions[i].open)
@@ -212,11 +230,26 @@ void client_listener_closed(struct forward *forward) {
 }
 
 static void announce_ready(struct client *client) {
-    if (client->forwards_unanswered > 0 || client->state != CLIENT_STARTING)
+    bool waits = client->options->stripes > 1 && client->hellos_unanswered > 0;
+    if (client->forwards_unanswered > 0 || waits || client->state != CLIENT_STARTING)
         return;
     client->state = CLIENT_RUNNING;
     log_verbose("tunnel is up");
     client->program->on_ready();
+}
+
+static void on_hello_news(void *arg, int64_t stripes) {
+    struct client_session *session = arg;
+    struct client *client = session->client;
+    client->hellos_unanswered--;
+    if (stripes < 2 && client->options->stripes > 1 && session->index == 0 && client->state == CLIENT_STARTING)
+        log_info("the server knows no striped connections: each forwarded connection stays on one SSH connection");
+    announce_ready(client);
+}
+
+void client_hello_answered(struct client_session *session, uint32_t stripes) {
+    atomic_store(&session->stripes, stripes);
+    client_tell(session->client, on_hello_news, session, stripes);
 }
 
 static void on_answer_news(void *arg, int64_t success) {
@@ -298,7 +331,7 @@ static void on_signal(struct client *client) {
         return on_hangup(client);
     client_connections_print(client);
     for (unsigned i = 0; i < client->sessions_count; i++)
-        if (client->sessions[i].open)
+        if (client->sessions[i].shard != NULL)
             client_post(client->sessions[i].shard, print_session, &client->sessions[i]);
 }
 
@@ -316,7 +349,7 @@ static void run_loop(struct client *client) {
     struct pollfd fds[2] = {{.fd = client->signal_fd, .events = POLLIN},
                             {.fd = mailbox_fd(client->news), .events = POLLIN}};
     announce_ready(client);
-    while (client->sessions_open > 0 || client->listeners_open > 0) {
+    while (client->sessions_open > 0 || client->listeners_open > 0 || atomic_load(&client->stripings) > 0) {
         if (poll(fds, 2, poll_timeout_ms(client)) < 0 && errno != EINTR)
             break;
         if (fds[0].revents != 0)

@@ -5,10 +5,11 @@
  * end shard i:     its sessions, their relays; shard 0 also the local listeners
  *
  *   STARTING ─ every forward answered ─► RUNNING ─ signal ─► DRAINING ─ no relays or time over ─► ENDING ─ all closed
- * ─► exit any session's end ────────────────────────────────────► ENDING, status 255
+ * ─► exit the last session's end ───────────────────────────────► ENDING, status 255
  *
- * With `Connections auto` there is one session at first, others come and go (client_connections.c), and the end of such
- * another one is no reason to end. */
+ * The end of a session is no reason to end while another one serves; but that of the first is, if remote forwards are
+ * on it. One that is lost is made again, and with `Connections auto` there is one at first, and others come and go
+ * (client_connections.c). */
 #include "ssh/client_measure.h"
 #include "ssh/forward.h"
 #include "ssh/handshake.h"
@@ -29,6 +30,8 @@ struct client_session {
     _Atomic uint32_t relays;                 /* chosen for it and not yet ended: what "least loaded" looks at */
     _Atomic enum client_session_state state; /* its shard writes ENDED, the main thread everything else */
     _Atomic bool saturated;                  /* its shard has no more to give: others are chosen first */
+    _Atomic uint32_t stripes;                /* what its server's hello says of them; 0: none, or not known yet */
+    struct list stripings;                   /* its shard: of forward_stripe.c, those that began on it */
     bool over;                               /* its shard */
     struct measure measure;                  /* its shard */
     struct measure_sum measured;             /* its shard's, then the news', then the main thread's */
@@ -53,14 +56,19 @@ void client_forward_answered(struct forward *forward, bool success);
 void client_forward_cancelled(struct forward *forward, bool success);
 void client_listener_closed(struct forward *forward);
 
-/* The session with the fewest relays among those whose shard is not saturated (if all are, among all); NULL: none
- * serves. Counts the relay to come (client_relay_ended undoes it). First shard. */
-struct client_session *client_choose_session(struct client *client);
+/* The session with the fewest relays among those whose shard is not saturated (if all are, among all), of those that
+ * `fits` (NULL: all do); NULL: none serves. Counts the relay to come (client_relay_ended undoes it). Any shard. */
+typedef bool client_fits_fn(const void *arg, const struct client_session *session);
+struct client_session *client_choose_session(struct client *client, client_fits_fn *fits, const void *arg);
 void client_relay_ended(struct client_session *session);
+/* A striped connection, which is on no session's account, holds the client up until it has ended. Any shard. */
+void client_striping_began(struct client *client);
+void client_striping_ended(struct client *client);
 /* Remote forwards that the server listens for: on the first session's shard. */
 void client_serve_remote(struct forward *forward);
 struct forward *client_find_remote(struct client *client, struct bytes host, uint32_t port);
 const struct options *client_options(const struct client *client);
+struct window_budget *client_budget(struct client *client);
 unsigned client_sessions_count(const struct client *client); /* the most there may be at a time */
 struct client_session *client_session_at(struct client *client, unsigned index);
 struct shard *client_listener_shard(const struct client *client);

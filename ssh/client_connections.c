@@ -1,9 +1,9 @@
 /* The connections of a running client, as far as they are a matter of how busy its shards are: which of them new flows
- * avoid, and with `Connections auto` how many there are. On the main thread; the handshake of another connection is on
- * a thread of its own, one at a time.
+ * avoid, and how many there are: one that is lost is made again, and with `Connections auto` others come and go. On the
+ * main thread; the handshake of another connection is on a thread of its own, one at a time.
  *
- *   ABSENT  ─ auto says OPEN: handshake, handed to its shard ─► SERVING
- *   SERVING ─ auto says CLOSE ─► CLOSING ─ a flow has come ─► SERVING
+ *   ABSENT  ─ auto_connections says OPEN: handshake, handed to its shard ─► SERVING
+ *   SERVING ─ it says CLOSE ─► CLOSING ─ a flow has come ─► SERVING
  *                                        └ none ─► ENDED
  *   SERVING, CLOSING ─ lost ─► ENDED ─ everything of it is freed ─► ABSENT
  */
@@ -31,7 +31,7 @@ struct attempt {
 struct connections {
     struct client *client;
     uint64_t next_ns;  /* the next look */
-    const char *stays; /* why auto stays at one connection; NULL: it does not */
+    const char *stays; /* why none is ever made after the start; NULL: they are */
     struct auto_connections decision;
     struct saturation *saturations; /* by shard */
     struct auto_view *views;        /* by session */
@@ -47,17 +47,22 @@ static unsigned processors(void) {
     return CPU_COUNT(&cpus) < (int)LIMIT_SHARDS ? (unsigned)CPU_COUNT(&cpus) : LIMIT_SHARDS;
 }
 
+unsigned client_connections_min(const struct options *options) {
+    return options->connections != 0 ? options->connections : options->stripes;
+}
+
 unsigned client_connections_max(const struct options *options) {
     if (options->connections != 0)
         return options->connections;
-    return options->shards != 0 ? options->shards : processors();
+    unsigned max = options->shards != 0 ? options->shards : processors();
+    return max < options->stripes ? options->stripes : max;
 }
 
 static bool is_auto(const struct client *client) {
     return client->options->connections == 0;
 }
 
-static const char *why_one(const struct client *client) {
+static const char *why_none_is_made(const struct client *client) {
     if (client->sessions_count == 1)
         return "there is one processor, or one shard";
     if (client->options->proxy_command != NULL)
@@ -66,19 +71,22 @@ static const char *why_one(const struct client *client) {
 }
 
 int client_connections_init(struct client *client) {
-    const char *stays = is_auto(client) ? why_one(client) : NULL;
+    unsigned min = client_connections_min(client->options);
+    const char *stays = why_none_is_made(client);
     secrets_strip(client->secrets);
-    if (stays != NULL)
-        log_verbose("Connections auto stays at one: %s", stays);
     if (!is_auto(client) && client->sessions_count == 1)
         return 0;
+    if (stays != NULL && is_auto(client))
+        log_verbose("Connections auto stays at %s: %s", min == 1 ? "one" : "those of Stripes", stays);
+    else if (stays != NULL)
+        log_verbose("a connection that is lost is not made again: %s", stays);
     struct connections *connections = calloc(1, sizeof(*connections));
     if (connections == NULL)
         return ERR_NOMEM;
     client->connections = connections;
     connections->client = client;
     connections->stays = stays;
-    auto_connections_init(&connections->decision, is_auto(client) && stays == NULL ? client->sessions_count : 1);
+    auto_connections_init(&connections->decision, min, client->sessions_count);
     connections->saturations = calloc(LIMIT_SHARDS, sizeof(*connections->saturations));
     connections->views = calloc(client->sessions_count, sizeof(*connections->views));
     return connections->saturations == NULL || connections->views == NULL ? ERR_NOMEM : 0;
@@ -100,14 +108,18 @@ static void attempt_failed(struct connections *connections, int err) {
 static int add_session(struct connections *connections, unsigned index, struct authenticated *made) {
     struct client *client = connections->client;
     struct client_session *session = &client->sessions[index];
-    int err = index < client->shards_count ? 0 : client_start_shard(client);
+    bool again = index < connections->decision.min;
+    int err = index < client->shards_count || again ? 0 : client_start_shard(client);
     if (err != 0)
         return err;
     session->authenticated = made;
-    session->shard = client->shards[index];
+    session->shard = client->shards[index % client->shards_count];
     session->idle_close = false;
     client_start_session(session);
-    log_verbose("connection %u added: those there were had no more to give", index);
+    if (again)
+        log_info("connection %u to %s port %u stands again", index, client->options->hostname, client->options->port);
+    else
+        log_verbose("connection %u added: those there were had no more to give", index);
     auto_connections_opened(&connections->decision, deadline_now_ns());
     return 0;
 }
@@ -150,6 +162,13 @@ static void attempt_begin(struct connections *connections, unsigned index) {
 
 /* ---- one less ---- */
 
+static unsigned count_serving(const struct client *client) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < client->sessions_count; i++)
+        count += atomic_load(&client->sessions[i].state) == SESSION_SERVING;
+    return count;
+}
+
 static void run_end_idle(void *arg, int64_t value) {
     struct client_session *session = arg;
     (void)value;
@@ -170,8 +189,18 @@ static void close_idle(struct client_session *session) {
     client_post(session->shard, run_end_idle, session);
 }
 
+/* Remote forwards are on the first connection. */
+static bool holds_remotes(const struct client_session *session) {
+    const struct client *client = session->client;
+    for (unsigned i = 0; session->index == 0 && i < client->forwards_count; i++)
+        if (client->forwards[i]->spec->kind == FORWARD_REMOTE &&
+            (client->forwards[i]->active || client->forwards_unanswered > 0))
+            return true;
+    return false;
+}
+
 bool client_connections_spare(const struct client_session *session) {
-    return is_auto(session->client) && session->index > 0;
+    return count_serving(session->client) > 0 && !holds_remotes(session);
 }
 
 static void on_released_news(void *arg, int64_t value) {
@@ -196,8 +225,8 @@ void client_connections_ended(struct client_session *session, int err, const cha
     if (session->idle_close && err == 0) {
         log_verbose("connection %u closed: nothing was on it any more", session->index);
     } else {
-        log_info("connection %u to %s port %u lost: %s; the others go on", session->index, client->options->hostname,
-                 client->options->port, reason);
+        log_info("connection %u to %s port %u lost: %s; the others go on%s", session->index, client->options->hostname,
+                 client->options->port, reason, client->connections->stays != NULL ? ", and it is not made again" : "");
         auto_connections_lost(&client->connections->decision, deadline_now_ns());
     }
     client_post(session->shard, run_release, session);
@@ -279,44 +308,45 @@ static bool carries_nothing(const struct client *client) {
     return relays == 0;
 }
 
+/* There is something to choose among, or something to add. */
+static bool is_looked_at(const struct connections *connections) {
+    return connections != NULL && connections->client->state == CLIENT_RUNNING &&
+           (connections->stays == NULL || connections->decision.min > 1);
+}
+
 void client_connections_go_on(struct client *client) {
     struct connections *connections = client->connections;
     uint64_t now_ns = deadline_now_ns();
-    if (connections == NULL || connections->stays != NULL || client->state != CLIENT_RUNNING ||
-        now_ns < connections->next_ns)
+    if (!is_looked_at(connections) || now_ns < connections->next_ns)
         return;
     connections->next_ns = now_ns + (carries_nothing(client) ? QUIET_NS : LIMIT_SATURATION_WINDOW_NS);
     sample_shards(connections, now_ns);
-    if (is_auto(client))
+    if (connections->stays == NULL)
         decide(connections, now_ns);
 }
 
 int client_connections_timeout_ms(const struct client *client) {
     const struct connections *connections = client->connections;
-    if (connections == NULL || connections->stays != NULL || client->state != CLIENT_RUNNING)
+    if (!is_looked_at(connections))
         return -1;
     return connections->next_ns == 0 ? 0 : deadline_poll_ms(connections->next_ns);
 }
 
 /* ---- for people; the end ---- */
 
-static unsigned count_serving(const struct client *client) {
-    unsigned count = 0;
-    for (unsigned i = 0; i < client->sessions_count; i++)
-        count += atomic_load(&client->sessions[i].state) == SESSION_SERVING;
-    return count;
-}
-
 void client_connections_print(const struct client *client) {
     const struct connections *connections = client->connections;
-    if (connections == NULL || !is_auto(client))
+    if (connections == NULL)
         return;
-    if (connections->stays != NULL)
-        return log_info("Connections auto: 1, and it stays there: %s", connections->stays);
+    unsigned serving = count_serving(client);
     const char *what = connections->decision.gave_up   ? ", none will be added: the server took no other"
                        : connections->decision.opening ? ", adding one"
                                                        : "";
-    log_info("Connections auto: %u of at most %u%s", count_serving(client), client->sessions_count, what);
+    if (!is_auto(client))
+        return log_info("Connections %u: %u serving%s", client->sessions_count, serving, what);
+    if (connections->stays != NULL)
+        return log_info("Connections auto: %u, and it stays there: %s", serving, connections->stays);
+    log_info("Connections auto: %u of at most %u%s", serving, client->sessions_count, what);
 }
 
 bool client_connections_busy(const struct client *client) {

@@ -19,10 +19,12 @@ struct client {
     struct client_session *sessions;
     unsigned sessions_count, sessions_open;
     struct secrets *secrets;                            /* without what is secret, for connections to come */
-    struct connections *connections;                    /* NULL: one session, for ever */
+    struct connections *connections;                    /* NULL: one session, and its end is the end */
     _Atomic uint32_t alive_interval_s, alive_count_max; /* for sessions to come */
     struct forward **forwards;                          /* all there ever were */
-    unsigned forwards_count, forwards_unanswered, listeners_open;
+    unsigned forwards_count, forwards_unanswered, listeners_open, hellos_unanswered;
+    _Atomic unsigned stripings;
+    _Atomic bool ending; /* state is CLIENT_ENDING, for shards */
     struct list remotes; /* forwards that the server listens for; the first session's shard */
     enum client_state state;
     bool listening;
@@ -61,13 +63,15 @@ void client_start_session(struct client_session *session);
 /* Frees what a session has left that is over: its shard, or when there are no shards any more. */
 void client_release_session(struct client_session *session);
 
-/* client_connections.c: looks at the shards now and then, so that new flows avoid those that have no more to give, and
- * with `Connections auto` opens and closes connections. The most that there may be; why not more (client_start). */
+/* client_connections.c: looks at the shards now and then, so that new flows avoid those that have no more to give,
+ * makes again what is lost, and with `Connections auto` opens and closes connections. How many there are from the
+ * start, and the most that there may be. */
+unsigned client_connections_min(const struct options *options);
 unsigned client_connections_max(const struct options *options);
 MUST_USE int client_connections_init(struct client *client);
 void client_connections_go_on(struct client *client); /* after each turn */
 int client_connections_timeout_ms(const struct client *client);
-/* Is the tunnel what it was asked for without this session? Then its end is no more than that. */
+/* Does the tunnel go on without this session, which is over? Another one serves, and no remote forwards were on it. */
 bool client_connections_spare(const struct client_session *session);
 void client_connections_ended(struct client_session *session, int err, const char *reason);
 void client_connections_print(const struct client *client);
@@ -83,5 +87,6 @@ void client_reload_release(struct client *client);
 void client_post(struct shard *shard, void (*run)(void *, int64_t), void *arg);
 void client_tell(struct client *client, void (*run)(void *, int64_t), void *arg, int64_t value); /* from any thread */
 void client_close_forward(struct forward *forward);
+void client_hello_answered(struct client_session *session, uint32_t stripes); /* its shard */
 void client_session_ending(struct session *session);
 void client_session_ended(struct session *session, int err, const char *reason);

@@ -187,6 +187,8 @@ static void add_local(struct client *client, struct forward *forward) {
 }
 
 static void add_forward(struct client *client, const struct forward_spec *spec) {
+    if (spec->kind == FORWARD_REMOTE && atomic_load(&client_session_at(client, 0)->state) != SESSION_SERVING)
+        return log_error("-R %s: the connection for remote forwards is lost; reload again when it stands", spec->text);
     struct forward *forward = client_add_forward(client, spec);
     if (forward == NULL)
         return log_error("%s: too many forwards have come and gone: that takes a restart", spec->text);

@@ -17,6 +17,10 @@ static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uin
 
 static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
 
+static void on_hello(struct session *session) {
+    client_hello_answered(session->owner, session->peer.stripes);
+}
+
 static int start_session(struct client_session *of) {
     const struct client *client = of->client;
     const struct options *options = client->options;
@@ -33,6 +37,7 @@ static int start_session(struct client_session *of) {
                                      .rekey_interval_ns = options->rekey_limit_s * SECOND_NS,
                                      .on_ended = client_session_ended,
                                      .on_ending = client_session_ending,
+                                     .on_hello = on_hello,
                                      .owner = of};
     int err = session_start(&of->session, of->shard, &wanted);
     if (err == 0)
@@ -45,22 +50,29 @@ static void run_start_session(void *arg, int64_t value) {
     (void)value;
     of->over = false;
     int err = start_session(of);
-    if (err != 0)
+    if (err != 0) {
+        client_hello_answered(of, 0);
         return client_session_ended(&(struct session){.owner = of}, err, err_text(err));
+    }
     hello_ask(&of->session);
 }
 
 void client_start_session(struct client_session *session) {
     session->open = true;
     session->client->sessions_open++;
+    session->client->hellos_unanswered++;
+    atomic_store(&session->stripes, 0);
     client_post(session->shard, run_start_session, session);
     atomic_store(&session->state, SESSION_SERVING); /* what is chosen for it comes to its shard behind the start */
 }
 
 static void run_request(void *arg, int64_t value) {
     struct forward *forward = arg;
+    struct client_session *first = client_session_at(forward->client, 0);
     (void)value;
-    forward_request(forward, &client_session_at(forward->client, 0)->session);
+    if (first->over)
+        return client_forward_answered(forward, false);
+    forward_request(forward, &first->session);
 }
 
 void client_request(struct forward *forward) {
@@ -91,7 +103,7 @@ static int bind_forwards(struct client *client) {
 
 static int make_sessions(struct client *client) {
     const struct options *options = client->options;
-    unsigned count = options->connections != 0 ? options->connections : 1;
+    unsigned count = client_connections_min(options);
     int err = secrets_create(&client->secrets);
     for (unsigned i = 0; i < count && err == 0; i++)
         err = handshake_client(options, client->secrets, &client->sessions[i].authenticated);
@@ -109,7 +121,9 @@ int client_start_shard(struct client *client) {
 /* `Connections auto` starts them as it needs them. */
 static int start_shards(struct client *client) {
     const struct options *options = client->options;
-    unsigned count = options->connections == 0 ? 1 : options->shards != 0 ? options->shards : options->connections;
+    unsigned count = client_connections_min(options);
+    if (options->shards != 0 && (options->connections != 0 || options->shards < count))
+        count = options->shards;
     while (client->shards_count < count) {
         int err = client_start_shard(client);
         if (err == 0)
@@ -186,6 +200,8 @@ static int allocate(struct client *client) {
     for (unsigned i = 0; i < client->sessions_count; i++) {
         client->sessions[i].client = client;
         client->sessions[i].index = i;
+        client->sessions[i].over = true;
+        list_init(&client->sessions[i].stripings);
     }
     for (unsigned i = 0; i < options->forwards_count; i++)
         if (client_add_forward(client, &options->forwards[i]) == NULL)

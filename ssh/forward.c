@@ -150,7 +150,7 @@ static void open_relay(void *arg, int64_t fd) {
 
 static void on_accept(struct listener *listener, int fd) {
     struct forward *forward = listener->owner;
-    struct client_session *session = client_choose_session(forward->client);
+    struct client_session *session = client_choose_session(forward->client, NULL, NULL);
     if (session == NULL)
         return io_close(listener->shard->io, fd, IO_CLOSE_RESET);
     struct forward_route *route = &forward->routes[session->index];

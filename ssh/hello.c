@@ -68,22 +68,30 @@ static void take(struct session *session, const struct hello *hello) {
         mux_raise_window(&session->mux, at_most(hello->window_max, LIMIT_WINDOW_LEATD_BYTES));
 }
 
+static void tell(struct session *session) {
+    if (session->options.on_hello != NULL)
+        session->options.on_hello(session);
+}
+
 static void on_reply(void *arg, bool success, struct bytes data) {
     struct session *session = arg;
     struct hello hello;
     if (success && hello_read(data, &hello) == 0)
-        return take(session, &hello);
-    log_debug("the server's version says leatd, but it does not know " HELLO_REQUEST);
+        take(session, &hello);
+    else
+        log_debug("the server's version says leatd, but it does not know " HELLO_REQUEST);
+    tell(session);
 }
 
 void hello_ask(struct session *session) {
     uint8_t data[HELLO_BYTES];
     if (transport_peer(session->transport) != PEER_LEATD)
-        return;
+        return tell(session);
     int err = mux_global_request(&session->mux, HELLO_REQUEST, data, hello_write(data), on_reply, session);
-    if (err != 0)
-        log_debug(HELLO_REQUEST " is not asked: %s", err_text(err));
-    session_wake(session);
+    if (err == 0)
+        return session_wake(session);
+    log_debug(HELLO_REQUEST " is not asked: %s", err_text(err));
+    tell(session);
 }
 
 bool hello_answer(struct session *session, struct bytes data, uint8_t *reply, uint32_t *reply_len) {

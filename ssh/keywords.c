@@ -3,6 +3,7 @@
  * would change what is forwarded, trusted or allowed). The setters of keywords with a syntax of their own are in
  * keyword_setters.c. */
 #include "ssh/keywords.h"
+#include "ssh/stripe.h"
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,7 @@ static const struct keyword keywords[] = {
     SETTER("MaxWindow", keyword_set_max_window),
     SETTER("MemoryLimit", keyword_set_memory_limit),
     SETTER("DrainTimeout", keyword_set_drain_timeout),
+    NUMBER("Stripes", stripes, 1, STRIPE_LANES_MAX),
     REFUSED("Reconnect", "no,false"),
 };
 _Static_assert(sizeof keywords / sizeof *keywords <= CONFIG_KEYWORDS_MAX, "config.given holds one flag for each");

@@ -81,7 +81,8 @@ struct options {
     bool version_only; /* -V */
     bool print_config; /* -G */
 
-    uint32_t connections; /* 1..LIMIT_SHARDS; 0: auto */
+    uint32_t connections; /* 1..LIMIT_SHARDS, no fewer than stripes; 0: auto */
+    uint32_t stripes;     /* 1..STRIPE_LANES_MAX: SSH connections for one forwarded connection */
     uint32_t shards;      /* 0: as many as connections; of auto: as there are processors */
     enum io_backend io_backend;
     uint32_t max_window;   /* 0: by peer */

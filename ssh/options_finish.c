@@ -24,6 +24,7 @@ void options_defaults(struct options *options) {
         .required_rsa_bits = RSA_BITS_MIN,
         .log_level = LOG_LEVEL_INFO,
         .connections = 1,
+        .stripes = 1,
         .io_backend = IO_BACKEND_AUTO,
         .memory_limit = LIMIT_WINDOW_BUDGET_BYTES,
     };
@@ -232,13 +233,21 @@ static int refuse_local_command(const struct config *config) {
     return ERR_CONFIG;
 }
 
+/* Each lane of a striped connection has an SSH connection of its own. */
+static int settle_connections(struct config *config) {
+    struct options *options = config->options;
+    if (options->connections != 0 && options->connections < options->stripes)
+        options->connections = options->stripes;
+    return 0;
+}
+
 int options_finish(struct config *config) {
     struct options *options = config->options;
     if (options->required_rsa_bits < RSA_BITS_MIN)
         options->required_rsa_bits = RSA_BITS_MIN;
     static int (*const steps[])(struct config *) = {
-        options_settle_hostname, settle_user,  settle_identity_files,
-        settle_identity_agent,   settle_proxy, settle_forwards,
+        options_settle_hostname, settle_user,        settle_identity_files, settle_identity_agent, settle_proxy,
+        settle_forwards,         settle_connections,
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         int error = steps[i](config);

@@ -104,6 +104,7 @@ static void print_program(const struct options *options, FILE *out) {
         print_number(out, "shards", options->shards);
     else
         print_text(out, "shards", "auto");
+    print_number(out, "stripes", options->stripes);
     print_text(out, "iobackend", backends[options->io_backend]);
     if (options->max_window)
         print_number(out, "maxwindow", options->max_window);

@@ -31,6 +31,8 @@ struct session_options {
     /* It begins to end: nothing can be opened any more; its flows are told next, on_ended follows. Once. May be NULL.
      */
     void (*on_ending)(struct session *session);
+    /* Clients, once: the server's answer to hello_ask is in `peer`, or there will be none. May be NULL. */
+    void (*on_hello)(struct session *session);
     bool is_server; /* for the words of log and DISCONNECT */
     void *owner;
 };

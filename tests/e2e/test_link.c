@@ -151,18 +151,47 @@ Test(link, server_stopped) {
     cr_expect_geq(seconds, 1.5);
 }
 
-/* One of several connections is lost: the tunnel is not what was asked for any more. */
-Test(link_of_many, one_of_three_closed) {
+static void start_three(const char *more, const char *value) {
     world_begin(&world);
     world_sshd(&world, ""); /* which has a process for each */
-    uint16_t port = free_port();
-    leat = world_leat(&world, "-v", "-o", "Connections=3", "-L",
-                      world_format("%u:127.0.0.1:%u", port, world.server_port), NULL);
+    leat = world_leat(&world, "-v", "-o", "Connections=3", more, value, NULL);
     expect_up(leat);
     expect_logins(&world, 3);
+}
+
+/* One of several connections is lost: the others go on, and it is made again. */
+Test(link_of_many, one_of_three_closed) {
+    uint16_t far;
+    listener = pair_listen(&far);
+    local = free_port();
+    start_three("-L", world_format("%u:127.0.0.1:%u", local, far));
     kill(server_child(), SIGKILL);
-    expect_failure(leat, " lost: connection ");
+    cr_assert(process_says(leat, "; the others go on", 20), "%s", process_log(leat));
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
-    cr_expect_lt(connect_to("127.0.0.1", port), 0);
+    cr_expect(pair_open(&pair, "127.0.0.1", local, listener, 20));
+    pair_close(&pair);
+    cr_expect(process_says(leat, " stands again", 60), "%s", process_log(leat));
+    expect_logins(&world, 4);
+    expect_clean_end(leat);
+    close(listener);
+    world_end(&world);
+}
+
+/* The process that has leat's first connection: the server's oldest. */
+static pid_t first_child(void) {
+    const int pid = (int)world.server->pid;
+    char *children = world_read(world_format("/proc/%d/task/%d/children", pid, pid));
+    pid_t first = (pid_t)atoi(children);
+    free(children);
+    cr_assert_gt(first, 0);
+    return first;
+}
+
+/* Remote forwards are on the first one: without it, the tunnel is not what was asked for any more. */
+Test(link_of_many, the_one_with_remote_forwards) {
+    start_three("-R", "0:127.0.0.1:1");
+    kill(first_child(), SIGKILL);
+    expect_failure(leat, "connection to 127.0.0.1 port ");
+    cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
     world_end(&world);
 }

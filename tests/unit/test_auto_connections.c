@@ -16,7 +16,7 @@ static void begin(unsigned max) {
     memset(views, 0, sizeof(views));
     views[0].presence = AUTO_SERVING;
     now_ns = UINT64_C(123456789012);
-    auto_connections_init(&connections, max);
+    auto_connections_init(&connections, 1, max);
 }
 static void setup(void) {
     begin(MAX);
@@ -180,6 +180,67 @@ Test(auto_connections, a_loss_waits_as_a_failure_does) {
     views[1].presence = AUTO_ABSENT;
     cr_expect_eq(step_after(TICK), AUTO_OPEN, "and what is lost is opened again");
     cr_expect_eq(which, 1);
+}
+
+/* ---- those that there must be ---- */
+
+static void begin_with(unsigned min, unsigned max) {
+    begin(max);
+    auto_connections_init(&connections, min, max);
+    for (unsigned i = 0; i < min; i++)
+        views[i].presence = AUTO_SERVING;
+}
+
+static void lose(unsigned i) {
+    views[i] = (struct auto_view){.presence = AUTO_ABSENT};
+    auto_connections_lost(&connections, now_ns);
+}
+
+Test(auto_connections, a_fixed_number_stays) {
+    begin_with(3, 3);
+    expect_stay_for(2 * LIMIT_AUTO_IDLE_NS);
+    for (unsigned i = 0; i < 3; i++)
+        saturate(i, 8);
+    cr_expect_not(auto_connections_wants_measures(&connections, now_ns, views));
+    expect_stay_for(2 * LIMIT_AUTO_IDLE_NS);
+}
+
+Test(auto_connections, what_is_lost_of_a_fixed_number_is_opened_again) {
+    begin_with(3, 3);
+    lose(0);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    cr_expect_eq(step_after(1), AUTO_OPEN, "idle or not");
+    cr_expect_eq(which, 0);
+    views[2].presence = AUTO_LEAVING;
+    expect_stay_for(2 * LIMIT_AUTO_BACKOFF_NS); /* one attempt at a time */
+    views[0].presence = AUTO_SERVING;
+    auto_connections_opened(&connections, now_ns);
+    expect_stay_for(2 * LIMIT_AUTO_BACKOFF_NS); /* not before it is gone */
+    lose(2);
+    lose(1);
+    cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    cr_expect_eq(which, 1);
+    auto_connections_failed(&connections, now_ns, true);
+    expect_stay_for(3 * LIMIT_AUTO_BACKOFF_MAX_NS);
+}
+
+Test(auto_connections, none_is_closed_that_stands_in_for_a_lost_one) {
+    begin_with(2, 3);
+    saturate(0, 8);
+    saturate(1, 8);
+    cr_assert_eq(step_after(LIMIT_AUTO_PAUSE_NS), AUTO_OPEN);
+    cr_assert_eq(which, 2);
+    views[0] = views[1] = views[2] = (struct auto_view){.presence = AUTO_SERVING};
+    auto_connections_opened(&connections, now_ns);
+    lose(0);
+    cr_assert_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    expect_stay_for(2 * LIMIT_AUTO_IDLE_NS); /* idle all the while */
+    views[0].presence = AUTO_SERVING;
+    auto_connections_opened(&connections, now_ns);
+    cr_expect_eq(step_after(LIMIT_AUTO_IDLE_NS), AUTO_CLOSE);
+    cr_expect_eq(which, 2);
+    views[2].presence = AUTO_ABSENT;
+    expect_stay_for(4 * LIMIT_AUTO_IDLE_NS);
 }
 
 Test(auto_connections, an_idle_one_is_closed) {

@@ -469,6 +469,7 @@ static const char *const every_keyword[] = {
     "MaxWindow 4M",
     "MemoryLimit 1G",
     "DrainTimeout 10",
+    "Stripes 4",
     "Reconnect no",
 };
 
