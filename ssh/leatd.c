@@ -67,10 +67,24 @@ static int run(const struct server_command_line *line, struct server_config *con
     return status;
 }
 
+/* The backend that -o IoBackend asks for. No file is read: the answer is also for who has none yet. */
+static int print_versions(const struct server_command_line *line) {
+    struct server_command_line bare = *line;
+    struct server_config *config;
+    bare.config_file = "none";
+    if (server_config_read(&bare, &config) != 0)
+        return EXIT_FAILED;
+    struct server_options *options = server_config_resolve(config, NULL);
+    int status = options != NULL ? program_print_versions("leatd", options->io_backend) : EXIT_FAILED;
+    server_options_unref(options);
+    server_config_unref(config);
+    return status;
+}
+
 static int read_and_run(const struct server_command_line *line) {
     struct server_config *config;
     if (line->version_only)
-        return program_print_versions("leatd", IO_BACKEND_AUTO);
+        return print_versions(line);
     if (set_log(line) != 0 || server_config_read(line, &config) != 0)
         return EXIT_FAILED;
     int status = run(line, config);
