@@ -2,12 +2,14 @@
 /* The running relay: shards with their connections, listeners, and the main thread that watches over them.
  *
  *   main thread: configuration, keys, binding, privileges ─► shards ─► signals (HUP reload, TERM drain, USR1 state)
- *   shard 0: listeners of SSH and of Relay; an accepted socket goes to the least loaded shard over its mailbox
+ *   shard 0: listeners of SSH and of Relay; an accepted socket goes over its mailbox to the shard with the
+ *            fewest connections among those whose thread is not saturated
  *   shard i: connections
  *
  *   RUNNING ── TERM ──► DRAINING (no listeners; no new channels) ── all gone, or DrainTimeout, or TERM again ──► ENDING
  */
 #include "engine/splice.h"
+#include "ssh/saturation.h"
 #include "ssh/server_config.h"
 #include "ssh/server_connection.h"
 #include "ssh/startups.h"
@@ -34,7 +36,9 @@ struct server_shard {
     struct splice_pool *pipes;
     struct list connections, relays;
     uint32_t connections_count, relays_count;
-    _Atomic uint32_t load; /* connections and relays chosen for it: what "least loaded" looks at */
+    _Atomic uint32_t load;        /* connections and relays chosen for it */
+    _Atomic bool saturated;       /* its thread has no more to give: others are chosen first */
+    struct saturation saturation; /* shard 0's */
     bool draining, ending;
 };
 

@@ -1,5 +1,5 @@
 /* Shard 0: what becomes of an accepted connection. Admission is decided here, before anything is spent on it; then it
- * goes to the least loaded shard. */
+ * goes to a shard (server_choice.c). */
 #include "engine/limits.h"
 #include "engine/resolve.h"
 #include "engine/tcp.h"
@@ -25,19 +25,6 @@ const char *server_address_text(const struct sockaddr *address, const char *fall
     else
         snprintf(out, cap, "%s", fallback);
     return out;
-}
-
-static struct server_shard *least_loaded(struct server *server) {
-    struct server_shard *best = &server->shards[0];
-    uint32_t best_load = atomic_load_explicit(&best->load, memory_order_relaxed);
-    for (uint32_t i = 1; i < server->shards_count; i++) {
-        uint32_t load = atomic_load_explicit(&server->shards[i].load, memory_order_relaxed);
-        if (load < best_load) {
-            best = &server->shards[i];
-            best_load = load;
-        }
-    }
-    return best_load < LIMIT_CONNECTIONS_PER_SHARD ? best : NULL;
 }
 
 static void tell_refused(struct server_main *main, const struct sockaddr *address, const char *why) {
@@ -96,7 +83,7 @@ static uint32_t dice(void) {
 }
 
 static void accept_ssh(struct server_main *main, int fd) {
-    struct server_shard *first = &main->server.shards[0], *on = least_loaded(&main->server);
+    struct server_shard *first = &main->server.shards[0], *on = server_choose(&main->server);
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
     struct sockaddr *address = (struct sockaddr *)&storage;
     socklen_t len = sizeof(storage);
@@ -140,7 +127,7 @@ static int hand_over_relay(struct server_shard *on, const struct server_target *
 }
 
 static void accept_relay(struct server_main *main, const struct server_target *target, int fd) {
-    int err = hand_over_relay(least_loaded(&main->server), target, fd);
+    int err = hand_over_relay(server_choose(&main->server), target, fd);
     if (err == 0)
         return;
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
@@ -160,8 +147,9 @@ static void accept_relay(struct server_main *main, const struct server_target *t
 void server_accept(struct listener *listener, int fd) {
     struct server_listen *listen = listener->owner;
     if (listen->main->server.shards[0].draining)
-        io_close(listener->shard->io, fd, IO_CLOSE);
-    else if (listen->target != NULL)
+        return io_close(listener->shard->io, fd, IO_CLOSE);
+    server_watch(listen->main);
+    if (listen->target != NULL)
         accept_relay(listen->main, listen->target, fd);
     else
         accept_ssh(listen->main, fd);

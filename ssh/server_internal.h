@@ -1,10 +1,11 @@
 #pragma once
 /* What the files of the running server share.
  *
- *   server_start.c    comes up, and is taken down        server_listen.c   which addresses; what a reload changes there
- *   server.c          main loop, signals, drain, end     server_accept.c   on shard 0: admission, the least loaded
- * shard server_reload.c   a new configuration                server_relay.c    one plain relay server_shard.c    what
- * the main thread has done on shards server_inetd.c    -i                                 server_pid.c      PidFile */
+ *   server_start.c   comes up, and is taken down       server_reload.c  a new configuration
+ *   server.c         main loop, signals, drain, end    server_shard.c   what the main thread has done on shards
+ *   server_listen.c  which addresses, at a reload too  server_relay.c   one plain relay
+ *   server_accept.c  on shard 0: admission             server_inetd.c   -i
+ *   server_choice.c  on shard 0: which shard           server_pid.c     PidFile */
 #include "engine/listener.h"
 #include "ssh/program.h"
 #include "ssh/server.h"
@@ -44,6 +45,7 @@ struct server_main {
     const struct server_command_line *line;
     struct server_generation *generation;
     struct mailbox *news; /* what shards tell the main thread */
+    struct timer look;    /* shard 0's: how busy the shards are */
     struct list listens;
     uint32_t listeners_open;
     enum server_state state;
@@ -88,6 +90,13 @@ void server_listen_commit(struct server_main *main); /* shard 0 serves the plan,
 void server_listen_rollback(struct server_main *main);
 void server_listen_close_all(struct server_main *main);
 void server_listen_free_all(struct server_main *main); /* none is served any more */
+/* ---- server_choice.c: shard 0 ---- */
+/* The shard with the fewest connections and relays among those that are not saturated (if all are, among all). NULL:
+ * every one has as many as it may. Any thread. */
+struct server_shard *server_choose(struct server *server);
+/* From now on, until nothing is on any shard, it is looked at how busy they are. One shard alone is not looked at. */
+void server_watch(struct server_main *main);
+void server_unwatch(struct server_main *main); /* at the end */
 /* ---- server_accept.c: shard 0 ---- */
 void server_accept(struct listener *listener, int fd);
 /* TCP options of a socket with somebody far away. */

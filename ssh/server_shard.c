@@ -69,6 +69,8 @@ int server_shards_renew(struct server_main *main, struct server_generation *gene
 
 static int clear(struct server_shard *on, void *arg) {
     (void)arg;
+    if (on->shard->index == 0)
+        server_unwatch((struct server_main *)on->server);
     CHECK(list_empty(&on->connections) && list_empty(&on->relays));
     if (on->pipes != NULL)
         splice_pool_destroy(on->pipes);
@@ -117,7 +119,8 @@ void server_shards_end(struct server_main *main) {
 static void print(void *arg, int64_t value) {
     struct server_shard *on = arg;
     (void)value;
-    log_info("shard %u: %u connections, %u relays", on->shard->index, on->connections_count, on->relays_count);
+    log_info("shard %u: %u connections, %u relays%s", on->shard->index, on->connections_count, on->relays_count,
+             on->saturated ? ", saturated" : "");
     if (on->shard->index == 0)
         log_info("not admitted so far: %" PRIu64, ((struct server_main *)on->server)->refused);
     list_for_each (node, &on->connections)

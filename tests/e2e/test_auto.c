@@ -2,20 +2,16 @@
  * no loss. A shard is made the bottleneck by taking its processor away from it. */
 #include "expect.h"
 #include "pair.h"
+#include "starve.h"
 #include "traffic.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define FLOWS 8u
@@ -27,7 +23,6 @@ static struct pair pairs[FLOWS];
 static unsigned pairs_count;
 static int listener;
 static uint16_t local, far;
-static pid_t hog;
 
 static struct pump {
     pthread_t thread;
@@ -40,15 +35,6 @@ static void setup(void) {
     listener = pair_listen(&far);
     local = free_port();
     pairs_count = 0;
-    hog = 0;
-}
-
-static void feed_starved(void) {
-    if (hog <= 0)
-        return;
-    kill(hog, SIGKILL);
-    waitpid(hog, NULL, 0);
-    hog = 0;
 }
 
 static void pump_stop(void) {
@@ -65,7 +51,7 @@ static void close_pairs(void) {
 }
 
 static void teardown(void) {
-    feed_starved();
+    starve_end();
     pump_stop();
     close_pairs();
     close(listener);
@@ -74,49 +60,6 @@ static void teardown(void) {
 TestSuite(auto_connections, .init = setup, .fini = teardown, .timeout = 300);
 
 /* ---- a shard that is the bottleneck, whatever the machine ---- */
-
-/* The thread of a process that bears this name; it may yet have to come. */
-static pid_t thread_named(pid_t pid, const char *name) {
-    const char *folder = world_format("/proc/%d/task", (int)pid);
-    DIR *tasks = opendir(folder);
-    pid_t found = 0;
-    for (struct dirent *task; tasks != NULL && found == 0 && (task = readdir(tasks)) != NULL;) {
-        char *comm = world_read(world_format("%s/%s/comm", folder, task->d_name));
-        if (strncmp(comm, name, strlen(name)) == 0 && comm[strlen(name)] == '\n')
-            found = (pid_t)atoi(task->d_name);
-        free(comm);
-    }
-    if (tasks != NULL)
-        closedir(tasks);
-    return found;
-}
-
-static cpu_set_t one_processor(void) {
-    cpu_set_t all, one;
-    CPU_ZERO(&one);
-    cr_assert_eq(sched_getaffinity(0, sizeof(all), &all), 0);
-    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
-        if (CPU_ISSET(i, &all))
-            CPU_SET(i, &one);
-    return one;
-}
-
-/* A thread of leat's gets a tenth of a processor; somebody busier has the rest. */
-static void starve(const char *thread) {
-    cpu_set_t one = one_processor();
-    pid_t number = thread_named(leat->pid, thread);
-    cr_assert_gt(number, 0, "leat has no thread %s", thread);
-    hog = fork();
-    if (hog == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close_range(3, ~0U, 0); /* what the test closes is to be closed */
-        sched_setaffinity(0, sizeof(one), &one);
-        for (;;)
-            continue;
-    }
-    cr_assert_eq(sched_setaffinity(number, sizeof(one), &one), 0);
-    cr_assert_eq(setpriority(PRIO_PROCESS, (id_t)number, 10), 0);
-}
 
 static void discard(int fd) {
     static char bytes[262144];
@@ -210,7 +153,7 @@ Test(auto_connections, eight_flows_get_another_and_it_goes_when_they_have_gone) 
     world_server(&world, "");
     start("auto", "2");
     cr_expect(counts(1), "%s", process_log(leat));
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     expect_logins(&world, 2);
@@ -219,7 +162,7 @@ Test(auto_connections, eight_flows_get_another_and_it_goes_when_they_have_gone) 
     expect_traffic();
     cr_expect(process_lines(leat, "connection 1 to 127.0.0.1: shard 1, ") > 0, "%s", process_log(leat));
     pump_stop();
-    feed_starved();
+    starve_end();
     close_pairs();
     cr_assert(process_says(leat, "connection 1 closed", 60), "%s", process_log(leat));
     expect_soon(counts(1), 10);
@@ -232,7 +175,7 @@ Test(auto_connections, eight_flows_get_another_and_it_goes_when_they_have_gone) 
 Test(auto_connections, one_flow_cannot_be_spread) {
     world_server(&world, "");
     start("auto", "2");
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(1);
     expect_stays_at_one();
     expect_clean_end(leat);
@@ -266,7 +209,7 @@ Test(auto_connections, a_key_with_a_passphrase_stays_at_one) {
     expect_up(leat);
     cr_expect_eq(process_lines(leat, "Connections auto stays at one: the key has a passphrase"), 1, "%s",
                  process_log(leat));
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     pause_seconds(STARVED_SECONDS);
     cr_expect_eq(world_logins(&world), 1);
@@ -298,7 +241,7 @@ Test(auto_connections, max_startups_of_one_is_not_tripped) {
     world_server(&world, "MaxStartups 1");
     start_where_one_may("3");
     unsigned before = refusals();
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     cr_expect_eq(refusals(), before, "%s", process_log(world.server));
@@ -315,7 +258,7 @@ Test(auto_connections, a_refusal_is_borne) {
     char byte;
     cr_assert_geq(fd, 0);
     cr_assert_eq(recv(fd, &byte, 1, 0), 1, "the server takes it");
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     cr_assert(process_says(leat, "no other connection: ", 30), "%s", process_log(leat));
     cr_expect_eq(process_lines(leat, "connection 1 added"), 0);
@@ -332,7 +275,7 @@ Test(auto_connections, a_refusal_is_borne) {
 Test(auto_connections, a_reload_and_a_drain) {
     world_server(&world, "");
     start("auto", "2");
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     struct pair on_it;
@@ -342,7 +285,7 @@ Test(auto_connections, a_reload_and_a_drain) {
     cr_expect_eq(pair_push(on_it.near, 4, 0, 1000, 10), 1000);
     cr_expect(pair_pull(on_it.far, 4, 0, 1000, 10));
     pump_stop();
-    feed_starved();
+    starve_end();
     process_kill(leat, SIGTERM); /* both are drained */
     pair_close(&on_it);
     close_pairs();
@@ -364,12 +307,12 @@ Test(auto_connections, the_end_of_another_is_not_the_end) {
     struct pair on_it;
     world_sshd(&world, "");
     start("auto", "2");
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     cr_assert(pair_open(&on_it, "127.0.0.1", local, listener, 20));
     pump_stop();
-    feed_starved();
+    starve_end();
     pid_t child = newest_child(world.server->pid);
     cr_assert_gt(child, 0);
     cr_assert_eq(kill(child, SIGKILL), 0);
@@ -387,7 +330,7 @@ Test(auto_connections, new_flows_avoid_a_saturated_shard) {
     struct pair later[4];
     world_server(&world, "");
     start("2", "2");
-    starve("leat/0");
+    starve(leat, "leat/0");
     pump_start(1); /* the first flow is the first connection's */
     expect_soon(is_saturated(), 20);
     for (unsigned i = 0; i < 4; i++)

@@ -1,0 +1,63 @@
+#include "starve.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t hog;
+
+/* The thread of a process that bears this name; it may yet have to come. */
+static pid_t thread_named(pid_t pid, const char *name) {
+    const char *folder = world_format("/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(folder);
+    pid_t found = 0;
+    for (struct dirent *task; tasks != NULL && found == 0 && (task = readdir(tasks)) != NULL;) {
+        char *comm = world_read(world_format("%s/%s/comm", folder, task->d_name));
+        if (strncmp(comm, name, strlen(name)) == 0 && comm[strlen(name)] == '\n')
+            found = (pid_t)atoi(task->d_name);
+        free(comm);
+    }
+    if (tasks != NULL)
+        closedir(tasks);
+    return found;
+}
+
+static cpu_set_t one_processor(void) {
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    cr_assert_eq(sched_getaffinity(0, sizeof(all), &all), 0);
+    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    return one;
+}
+
+void starve(const struct process *process, const char *thread) {
+    cpu_set_t one = one_processor();
+    pid_t number = thread_named(process->pid, thread);
+    cr_assert_gt(number, 0, "%s has no thread %s", process->name, thread);
+    hog = fork();
+    if (hog == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close_range(3, ~0U, 0); /* what the test closes is to be closed */
+        sched_setaffinity(0, sizeof(one), &one);
+        for (;;)
+            continue;
+    }
+    cr_assert_eq(sched_setaffinity(number, sizeof(one), &one), 0);
+    cr_assert_eq(setpriority(PRIO_PROCESS, (id_t)number, 10), 0);
+}
+
+void starve_end(void) {
+    if (hog <= 0)
+        return;
+    kill(hog, SIGKILL);
+    waitpid(hog, NULL, 0);
+    hog = 0;
+}
