@@ -45,6 +45,10 @@ static void check_done(struct stripe *stripe) {
         enter(stripe, STRIPE_DONE);
 }
 
+bool stripe_delivered(const struct stripe *stripe) {
+    return stripe->out.end_acked;
+}
+
 void stripe_reset(struct stripe *stripe) {
     if (stripe->state == STRIPE_OPEN)
         enter(stripe, STRIPE_BROKEN);
@@ -142,11 +146,13 @@ static int on_header(struct stripe *stripe, struct lane *lane, uint64_t now_ns) 
     const uint8_t *header = lane->header;
     uint32_t number = codec_get_u32(header + 1);
     uint64_t offset = (uint64_t)codec_get_u32(header + 5) << 32 | codec_get_u32(header + 9);
+    int result;
     switch (header[0]) {
     case RECORD_DATA:
-        lane->data_left = number;
+        result = receiving_on_data(&stripe->in, offset, number, now_ns);
+        lane->data_left = result == 0 ? number : 0;
         lane->data_offset = offset;
-        return receiving_on_data(&stripe->in, offset, number, now_ns);
+        return result;
     case RECORD_TAKEN:
         return sending_on_taken(&stripe->out, offset, number);
     case RECORD_END:

@@ -45,7 +45,9 @@ void stripe_validate(const struct stripe *stripe);
 uint64_t stripe_room(const struct stripe *stripe); /* bytes it may give now; 0 after stripe_end */
 /* len ≤ stripe_room. ERR_NOMEM: nothing was taken. */
 MUST_USE int stripe_give(struct stripe *stripe, const void *data, size_t len);
-void stripe_end(struct stripe *stripe);   /* the application's EOF; idempotent */
+void stripe_end(struct stripe *stripe); /* the application's EOF; idempotent */
+/* All of it, and its EOF, has been taken by the peer's. */
+bool stripe_delivered(const struct stripe *stripe);
 void stripe_reset(struct stripe *stripe); /* its connection broke: RESET is said on every lane, then BROKEN */
 /* The next bytes in order for it, valid until stripe_took; 0: none now. */
 size_t stripe_peek(const struct stripe *stripe, const uint8_t **data);

@@ -26,17 +26,28 @@ struct striped_watcher {
     void (*on_end)(void *owner, const struct striped_state *state, const char *what);
 };
 
-/* Takes app_fd over. Its first lane's other end is in *lane_fd then, the caller's. key: NULL makes a random one. user:
- * copied; a server's striped is found by it and its key from any thread as long as it lives, NULL: it is not found.
- * ERR_NOMEM, ERR_LIMIT (descriptors, budget, and a key that is there already), ERR_SYSTEM: app_fd is still the
- * caller's. The shard's thread. */
+/* By what a server's striped is found: whose it is, and the target that whoever joins must be allowed, too. */
+struct striped_name {
+    const char *user, *host;
+    uint16_t port;
+};
+
+/* Takes app_fd over. Its first lane's other end is in *lane_fd then, the caller's. lanes_max: 1..STRIPE_LANES_MAX. key:
+ * NULL makes a random one. name: copied; a server's striped is found by it and its key from any thread as long as it
+ * lives, NULL: it is not found. ERR_NOMEM, ERR_LIMIT (descriptors, budget, LIMIT_STRIPES, and a key that is there
+ * already), ERR_SYSTEM: app_fd is still the caller's. The shard's thread. */
 MUST_USE int striped_start(struct shard *shard, int app_fd, struct window_budget *budget, uint32_t window_max,
-                           unsigned lanes_max, const char *user, const uint8_t *key,
+                           unsigned lanes_max, const struct striped_name *name, const uint8_t *key,
                            const struct striped_watcher *watcher, void *owner, struct striped **striped, int *lane_fd);
+struct striped_state striped_state(const struct striped *striped);
 const uint8_t *striped_key(const struct striped *striped);
 /* One lane more: its other end. ERR_LIMIT: has lanes_max, or descriptors; ERR_CLOSED: it ends. Its shard's thread. */
 MUST_USE int striped_join(struct striped *striped, int *lane_fd);
 /* The same for a server, from any thread, by user and key (compared in constant time): the lane is handed to its shard.
- * ERR_REFUSED: nobody of that user has such a key. */
-MUST_USE int striped_find_join(const char *user, const uint8_t *key, int *lane_fd);
+ * may: may whoever joins have this target? Called with a lock held. ERR_REFUSED: nobody of that user has such a key,
+ * or not for him. */
+MUST_USE int striped_find_join(const char *user, const uint8_t *key,
+                               bool (*may)(void *arg, const char *host, uint16_t port), void *arg, int *lane_fd);
+/* Ends it: the application's connection and all lanes are cut. on_end follows, not from within this call. Idempotent.
+ * Its shard's thread. */
 void striped_abort(struct striped *striped);

@@ -1,0 +1,143 @@
+/* Which striped connections of this process can be joined, and by whom. The only thing of them that is shared between
+ * threads: a list under a lock that is taken when one begins, ends, or gains or loses a lane. */
+#include "engine/check.h"
+#include "engine/limits.h"
+#include "ssh/striped_internal.h"
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Outlives its striped while lanes for it are in a mailbox. All but `striped` is the lock's. */
+struct striped_entry {
+    struct list node;
+    struct shard *shard;
+    struct striped *striped; /* its shard's; NULL: it is over */
+    unsigned references, lanes, lanes_max;
+    uint8_t key[STRIPED_KEY_BYTES];
+    uint16_t port;
+    char *host;   /* within texts */
+    char texts[]; /* the user, then the host */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list entries = {&entries, &entries};
+static unsigned entries_count;
+
+static void entry_unref(struct striped_entry *entry) {
+    if (--entry->references > 0)
+        return;
+    OPENSSL_cleanse(entry->key, sizeof entry->key);
+    free(entry);
+}
+
+/* All of them are looked at, each key to its end: how long it takes says nothing about which there are. */
+static struct striped_entry *find(const char *user, const uint8_t *key) {
+    struct striped_entry *found = NULL;
+    list_for_each (node, &entries) {
+        struct striped_entry *entry = list_entry(node, struct striped_entry, node);
+        bool same_key = CRYPTO_memcmp(entry->key, key, STRIPED_KEY_BYTES) == 0;
+        if (same_key && strcmp(entry->texts, user) == 0)
+            found = entry;
+    }
+    return found;
+}
+
+static struct striped_entry *entry_new(const struct striped_name *name, const uint8_t *key) {
+    size_t user_bytes = strlen(name->user) + 1, host_bytes = strlen(name->host) + 1;
+    struct striped_entry *entry = malloc(sizeof *entry + user_bytes + host_bytes);
+    if (entry == NULL)
+        return NULL;
+    *entry = (struct striped_entry){.references = 1, .lanes = 1, .port = name->port, .host = entry->texts + user_bytes};
+    memcpy(entry->key, key, STRIPED_KEY_BYTES);
+    memcpy(entry->texts, name->user, user_bytes);
+    memcpy(entry->host, name->host, host_bytes);
+    return entry;
+}
+
+static int entry_add(struct striped_entry *entry) {
+    int err = entries_count == LIMIT_STRIPES || find(entry->texts, entry->key) != NULL ? ERR_LIMIT : 0;
+    if (err == 0) {
+        list_push_back(&entries, &entry->node);
+        entries_count++;
+    }
+    return err;
+}
+
+int striped_entry_create(struct striped *striped, const struct striped_name *name, struct striped_entry **entry) {
+    struct striped_entry *made = entry_new(name, striped->key);
+    if (made == NULL)
+        return ERR_NOMEM;
+    made->shard = striped->shard;
+    made->striped = striped;
+    made->lanes_max = striped->lanes_max;
+    pthread_mutex_lock(&lock);
+    int err = entry_add(made);
+    if (err != 0)
+        entry_unref(made);
+    pthread_mutex_unlock(&lock);
+    if (err == 0)
+        *entry = made;
+    return err;
+}
+
+void striped_entry_leave(struct striped_entry *entry) {
+    if (entry == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    CHECK(entry->striped != NULL && entries_count > 0);
+    entry->striped = NULL;
+    list_remove(&entry->node);
+    entries_count--;
+    entry_unref(entry);
+    pthread_mutex_unlock(&lock);
+}
+
+void striped_entry_lane_gone(struct striped_entry *entry) {
+    if (entry == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    CHECK(entry->lanes > 0);
+    entry->lanes--;
+    pthread_mutex_unlock(&lock);
+}
+
+/* On its shard, which alone ends it: no lock is needed for `striped`. */
+static void lane_arrived(void *arg, int64_t fd) {
+    struct striped_entry *entry = arg;
+    if (entry->striped != NULL)
+        striped_lane_take(entry->striped, (int)fd);
+    else
+        io_close(shard_current()->io, (int)fd, IO_CLOSE);
+    pthread_mutex_lock(&lock);
+    entry_unref(entry);
+    pthread_mutex_unlock(&lock);
+}
+
+static int send_lane(struct striped_entry *entry, int *lane_fd) {
+    int fds[2], err = striped_lane_make(fds);
+    if (err != 0)
+        return err;
+    err = shard_post(entry->shard, lane_arrived, entry, fds[0]);
+    if (err != 0) {
+        close(fds[0]);
+        close(fds[1]);
+        return err;
+    }
+    entry->references++;
+    entry->lanes++;
+    *lane_fd = fds[1];
+    return 0;
+}
+
+int striped_find_join(const char *user, const uint8_t *key, bool (*may)(void *arg, const char *host, uint16_t port),
+                      void *arg, int *lane_fd) {
+    int err = ERR_REFUSED;
+    pthread_mutex_lock(&lock);
+    struct striped_entry *entry = find(user, key);
+    if (entry != NULL && may(arg, entry->host, entry->port))
+        err = entry->lanes < entry->lanes_max ? send_lane(entry, lane_fd) : ERR_LIMIT;
+    pthread_mutex_unlock(&lock);
+    return err;
+}
