@@ -3,6 +3,7 @@
 #include "engine/log.h"
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
+#include "ssh/forward_stripe.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -296,6 +297,7 @@ void client_forward_cancelled(struct forward *forward, bool success) {
 static void print_session(void *arg, int64_t value) {
     struct client_session *of = arg;
     (void)value;
+    forward_stripe_print(of); /* they may outlive it */
     if (of->over)
         return;
     log_info("connection %u to %s: shard %u, %u connections, %" PRIu64 " bytes in, %" PRIu64 " bytes out, %u rekeys%s",

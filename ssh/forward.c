@@ -4,6 +4,7 @@
 #include "engine/log.h"
 #include "engine/resolve.h"
 #include "ssh/client.h"
+#include "ssh/forward_stripe.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -144,6 +145,8 @@ int forward_bind(struct forward *forward) {
 static void open_relay(void *arg, int64_t fd) {
     struct forward_route *route = arg;
     const struct forward_spec *spec = route->forward->spec;
+    if (forward_stripe(route, (int)fd))
+        return;
     struct relay_target target = {.kind = RELAY_DIRECT_TCPIP, .host = spec->host, .port = spec->host_port};
     relay_open(&route->session->session, (int)fd, &target, &watcher, route);
 }
