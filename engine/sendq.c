@@ -3,19 +3,34 @@
 #include "engine/limits.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* A private copy of outgoing bytes. It queues like a slice of a ring; its holder is NULL. */
 struct chunk {
     struct slice slice;
-    uint32_t capacity;
+    uint32_t capacity, mapped; /* mapped: all its memory in bytes; 0: it is the heap's */
     uint8_t bytes[];
 };
 
 /* Small spills of a slow reader's connection share a chunk instead of taking one each. */
 #define CHUNK_MIN_BYTES 4096u
+/* From this size on a chunk is a mapping of its own. Thousands of readers that stop leave the heap's tables as long as
+ * they ever had to be, and its pages where others still have some; a mapping leaves nothing. */
+#define CHUNK_MAPPED_BYTES 16384u
 
 static struct slice *segment_of(struct list *node) {
     return list_entry(node, struct slice, node);
+}
+
+/* With too many mappings (vm.max_map_count) the kernel may refuse to make a hole in one; the memory goes back all the
+ * same, only the addresses don't. */
+static void chunk_free(struct chunk *chunk) {
+    size_t mapped = chunk->mapped;
+    if (mapped == 0)
+        free(chunk);
+    else if (munmap(chunk, mapped) != 0)
+        (void)madvise(chunk, mapped, MADV_DONTNEED);
 }
 
 static void sendq_remove(struct sendq *queue, struct slice *segment) {
@@ -24,17 +39,28 @@ static void sendq_remove(struct sendq *queue, struct slice *segment) {
     if (segment->holder)
         rxbuf_release(queue->rx, segment);
     else
-        free(list_entry(segment, struct chunk, slice));
+        chunk_free(list_entry(segment, struct chunk, slice));
+}
+
+static struct chunk *chunk_map(uint32_t capacity) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), mapped = (sizeof(struct chunk) + capacity + page - 1) / page * page;
+    struct chunk *chunk = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (chunk == MAP_FAILED)
+        return NULL;
+    /* Plaintext stays out of core files; not vital, so a refusal is ignored. */
+    (void)madvise(chunk, mapped, MADV_DONTDUMP);
+    *chunk = (struct chunk){.capacity = (uint32_t)(mapped - sizeof *chunk), .mapped = (uint32_t)mapped};
+    return chunk;
 }
 
 static struct chunk *chunk_create(uint32_t capacity) {
     if (capacity < CHUNK_MIN_BYTES)
         capacity = CHUNK_MIN_BYTES;
-    struct chunk *chunk = malloc(sizeof *chunk + capacity);
-    if (!chunk)
-        return NULL;
-    *chunk = (struct chunk){.capacity = capacity};
-    chunk->slice.data = chunk->bytes;
+    struct chunk *chunk = capacity >= CHUNK_MAPPED_BYTES ? chunk_map(capacity) : NULL;
+    if (!chunk && (chunk = malloc(sizeof *chunk + capacity)) != NULL)
+        *chunk = (struct chunk){.capacity = capacity};
+    if (chunk)
+        chunk->slice.data = chunk->bytes;
     return chunk;
 }
 

@@ -2,6 +2,8 @@
 #include "engine/sendq.h"
 #include "tests/unit/engine_rig.h"
 #include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #define IOV_MAX_USED 8u
 
@@ -161,6 +163,37 @@ Test(sendq, one_spill_of_everything_takes_chunks_of_bounded_size) {
         cr_assert_leq(model.iov[i].iov_len, LIMIT_SPILL_CHUNK_BYTES);
     end(&model, model.offered);
     model_deinit(&model);
+}
+
+static long resident_bytes(void) {
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    cr_assert_not_null(file);
+    cr_assert_eq(fscanf(file, "%*d %ld", &pages), 1);
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+#define STALLED 500u
+#define STALLED_BYTES 40000u
+
+/* The small chunks between them would pin the heap. */
+Test(sendq, the_memory_of_large_chunks_goes_back_at_once) {
+    struct model large, small;
+    model_init(&large);
+    model_init(&small);
+    push_copy(&large, STALLED_BYTES);
+    long before = resident_bytes();
+    for (unsigned i = 0; i < STALLED; i++) {
+        push_copy(&large, STALLED_BYTES);
+        push_copy(&small, 4000);
+    }
+    long full = resident_bytes();
+    cr_assert_geq(full - before, (long)(STALLED * STALLED_BYTES));
+    sendq_drop(&large.queue);
+    cr_assert_leq(resident_bytes(), full - (long)(STALLED * STALLED_BYTES) * 9 / 10);
+    model_deinit(&large);
+    model_deinit(&small);
 }
 
 Test(sendq, a_half_sent_slice_spills_only_its_rest) {
