@@ -16,7 +16,9 @@ static void list_scenarios(enum scenario_size size, FILE *out) {
         char why[WHY_BYTES] = "";
         text_pad(out, scenario->name, SCENARIO_COLUMNS, false);
         text_pad(out, scenario->title, TITLE_COLUMNS, false);
-        if (scenario->seconds[size] > 0)
+        if (scenario->alone_s > 0)
+            fprintf(out, " %g (by name alone)", scenario->alone_s);
+        else if (scenario->seconds[size] > 0)
             fprintf(out, " %g", scenario->seconds[size]);
         else
             fputs(" – (by name alone)", out);

@@ -1,5 +1,6 @@
 #include "bench/load_guest.h"
 #include "bench/load.h"
+#include "bench/load_hand.h"
 #include "bench/load_net.h"
 #include "bench/load_wire.h"
 #include <errno.h>
@@ -237,6 +238,12 @@ static bool guest_begin(struct host *host, struct guest *guest) {
     return !is_prompt(guest) || host->prompt == NULL || guest_move(guest, host, host->prompt);
 }
 
+/* It is ours no more, but it would be watched as long as anybody has it. */
+static void guest_hand_over(struct host *host, struct guest *guest) {
+    epoll_ctl(host->epoll, EPOLL_CTL_DEL, guest->fd, NULL);
+    guest_end(guest, !load_hand_over(guest->fd, &guest->wish));
+}
+
 static void on_wish(struct host *host, struct guest *guest) {
     size_t left = sizeof(guest->wish) - guest->wish_have;
     ssize_t n = recv(guest->fd, (char *)&guest->wish + guest->wish_have, left, 0);
@@ -247,7 +254,11 @@ static void on_wish(struct host *host, struct guest *guest) {
         return;
     }
     guest->wish_have += (size_t)n;
-    if (guest->wish_have == sizeof(guest->wish) && !guest_begin(host, guest))
+    if (guest->wish_have < sizeof(guest->wish))
+        return;
+    if (guest->wish.magic == LOAD_MAGIC && guest->wish.kind == LOAD_HANDED)
+        guest_hand_over(host, guest);
+    else if (!guest_begin(host, guest))
         guest_end(guest, true);
 }
 

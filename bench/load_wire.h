@@ -8,6 +8,9 @@
 #define LOAD_ACK '!'
 #define LOAD_MESSAGE_BYTES_MAX (16u << 20)
 
+/* A kind of wish that no job has: the connection is to be another process' (load_hand.h). */
+#define LOAD_HANDED 100
+
 /* The first bytes of a connection. */
 struct load_wish {
     uint64_t magic;

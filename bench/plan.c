@@ -41,6 +41,8 @@ bool plan_names_peer(const char *word, const char *peer_name) {
 }
 
 bool plan_names_scenario(const char *word, const struct scenario *scenario) {
+    if (scenario->alone_s > 0)
+        return strcmp(word, scenario->name) == 0;
     return fnmatch(word, scenario->name, 0) == 0 || strcmp(word, scenario->group) == 0;
 }
 
@@ -143,7 +145,7 @@ static bool takes_part(const struct plan *plan, const struct bench_options *opti
 
 /* Of a size in which it does not run it still has the time of the next larger one, when asked for by name. */
 static double seconds_of(const struct scenario *scenario, enum scenario_size size, bool by_name) {
-    double seconds = scenario->seconds[size];
+    double seconds = scenario->alone_s > 0 ? scenario->alone_s : scenario->seconds[size];
     for (unsigned larger = size; by_name && seconds <= 0 && larger < SIZE_COUNT; larger++)
         seconds = scenario->seconds[larger];
     return seconds;
@@ -178,7 +180,8 @@ static void limit_tcp(struct plan_step *step, const struct link_shape *run) {
 static void put_on_link(struct plan_step *step, const struct link_shape *shape) {
     struct scenario *scenario = &step->scenario;
     char rate[32] = "", loss[32] = "";
-    if ((shape->rtt_ms <= 0 && shape->rate_mbit <= 0) || scenario->shape.rtt_ms > 0 || scenario->shape.rate_mbit > 0)
+    bool has_own = (scenario->shape.rtt_ms > 0 || scenario->shape.rate_mbit > 0) && !scenario->needs_proxy;
+    if ((shape->rtt_ms <= 0 && shape->rate_mbit <= 0) || has_own)
         return;
     if (shape->rate_mbit > 0)
         snprintf(rate, sizeof(rate), ",%gMbit", shape->rate_mbit);
@@ -214,7 +217,7 @@ static bool is_chosen(const struct bench_options *options, const struct scenario
     for (unsigned i = 0; i < options->word_count; i++)
         if (plan_names_scenario(options->words[i], scenario))
             return true;
-    return options->word_count == 0;
+    return options->word_count == 0 && scenario->alone_s == 0;
 }
 
 static bool check_words(const struct bench_options *options, char *why, size_t why_bytes) {

@@ -44,7 +44,7 @@ const struct bench_tunnel *plan_tunnel(const struct plan *plan, const struct ben
                                        const struct peer *peer);
 /* Is the peer what this word on the command line means? "→" may be typed "->" or "-". */
 bool plan_names_peer(const char *word, const char *peer_name);
-/* A name, a group, or a pattern of fnmatch(3). */
+/* A name, a group, or a pattern of fnmatch(3); of scenarios that run alone only the name. */
 bool plan_names_scenario(const char *word, const struct scenario *scenario);
 
 #endif

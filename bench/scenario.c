@@ -26,7 +26,7 @@ static bool is_listed(const char *const *names, const char *name) {
 bool scenario_suits(const struct scenario *scenario, enum scenario_size size, const struct peer *peer, bool is_named) {
     if ((scenario->needs_ssh && !peer->is_ssh) || (scenario->needs_client && !peer->has_client))
         return false;
-    if (scenario->rekey != NULL && !peer->can_rekey)
+    if (scenario->rekey != NULL && !scenario->rekeys_if_able && !peer->can_rekey)
         return false;
     if (scenario->relays_only && peer->has_client)
         return false;

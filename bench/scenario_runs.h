@@ -22,6 +22,7 @@ scenario_run rekey_latency_run;     /* messages at a fixed rate that rekey all t
 scenario_run recovery_killed_run;   /* the client is killed */
 scenario_run recovery_cut_run;      /* the link is cut for a while */
 scenario_run rtt_run;               /* bulk over a long link */
+scenario_run soak_run;              /* everything at once, for long, `rate` flows a second */
 scenario_run distance_run;          /* the same, with the share of the link and how soon that is had */
 
 #endif

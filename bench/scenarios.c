@@ -94,6 +94,14 @@
         .peers = PEERS("haproxy", "relay", "relay,epoll", "socat"), .smoke_peers = PEERS("relay")                      \
     }
 
+/* Flows a second that leave others their processors. The link's rate makes windows fill. */
+#define SOAK(word, words, seconds)                                                                                     \
+    {                                                                                                                  \
+        .name = (word), .title = (words), .group = "soak", .run = soak_run, .rate = 60, .alone_s = (seconds),          \
+        .rounds = {1, 1, 1}, .shape = {.rtt_ms = 0.2, .rate_mbit = 400}, .needs_proxy = true, .rekey = "32M 3",        \
+        .rekeys_if_able = true, .needs_fresh_tunnel = true, .overhead_s = 5, .peers = PEERS("leat→leatd")              \
+    }
+
 const struct scenario scenario_table[] = {
     BULK_MAIN("down", 'd', 1, "flow", MIXED, "ceiling", "direct"),
     BULK_MAIN("up", 'u', 1, "flow", "ceiling", "direct"),
@@ -277,6 +285,9 @@ const struct scenario scenario_table[] = {
 
     RELAY("down", 'd', 1, "flow"),
     RELAY("up", 'u', 1, "flow"),
+
+    SOAK("soak", "an hour of everything at once, over a link that is killed now and then", 3600),
+    SOAK("soak/short", "the same, for seconds", 20),
 };
 
 const size_t scenario_table_count = sizeof scenario_table / sizeof *scenario_table;

@@ -49,13 +49,15 @@ static bool open_link(struct stage *stage) {
     char why[WHY_BYTES] = "";
     if (shape->rtt_ms <= 0 && shape->rate_mbit <= 0)
         return true;
-    stage->has_link = link_start(&stage->link, shape, !stage->options->no_namespaces, why, sizeof(why));
+    bool needs_proxy = stage->step->scenario.needs_proxy;
+    stage->has_link =
+        link_start(&stage->link, shape, !stage->options->no_namespaces && !needs_proxy, why, sizeof(why));
     if (!stage->has_link) {
         results_fail(stage->results, "no link: %s", why);
         return false;
     }
     record_link(stage);
-    if (stage->link.is_proxy)
+    if (stage->link.is_proxy && !needs_proxy)
         results_scenario_warn(stage->results, "weaker: the distance is a delaying proxy%s%s",
                               why[0] != '\0' ? ": " : "", why);
     return !stage->link.is_proxy || !link_needs_namespaces(shape) || refuse_proxy(stage, why);

@@ -35,8 +35,9 @@ Test(scenarios, names_are_unique_and_begin_with_their_group) {
     for (size_t i = 0; i < scenario_table_count; i++) {
         const struct scenario *scenario = &scenario_table[i];
         size_t group = strlen(scenario->group);
-        cr_assert(strncmp(scenario->name, scenario->group, group) == 0 && scenario->name[group] == '/', "%s",
-                  scenario->name);
+        bool is_group = scenario->alone_s > 0 && scenario->name[group] == '\0';
+        cr_assert(strncmp(scenario->name, scenario->group, group) == 0 && (is_group || scenario->name[group] == '/'),
+                  "%s", scenario->name);
         cr_assert_eq(strspn(scenario->name, "abcdefghijklmnopqrstuvwxyz0123456789/.-"), strlen(scenario->name), "%s",
                      scenario->name);
         for (size_t j = 0; j < i; j++) {
@@ -58,6 +59,8 @@ Test(scenarios, every_line_can_be_run) {
     for (size_t i = 0; i < scenario_table_count; i++) {
         const struct scenario *scenario = &scenario_table[i];
         cr_assert_not_null(scenario->run, "%s", scenario->name);
+        if (scenario->alone_s > 0)
+            continue;
         cr_assert_gt(scenario->seconds[SIZE_SMOKE], 0, "%s is not in the smoke", scenario->name);
         cr_assert_gt(scenario->seconds[SIZE_STANDARD], 0, "%s is not in the standard set", scenario->name);
         cr_assert_leq(scenario->seconds[SIZE_QUICK], scenario->seconds[SIZE_STANDARD], "%s", scenario->name);
@@ -73,6 +76,8 @@ Test(scenarios, every_line_can_be_run) {
 Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
     for (size_t i = 0; i < scenario_table_count; i++) {
         const struct scenario *scenario = &scenario_table[i];
+        if (scenario->alone_s > 0)
+            continue;
         cr_assert_not_null(scenario->peers, "%s", scenario->name);
         cr_assert_not_null(scenario->smoke_peers, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->smoke_peers), SMOKE_PEERS, "%s", scenario->name);
@@ -157,6 +162,10 @@ static double sum_of(enum scenario_size size, unsigned peers_max) {
     double sum_s = 0;
     for (size_t i = 0; i < scenario_table_count; i++) {
         const struct scenario *scenario = &scenario_table[i];
+        if (scenario->alone_s > 0) {
+            cr_assert_eq(scenario_estimate_s(scenario, size, 1, ROUNDS), 0, "%s", scenario->name);
+            continue;
+        }
         unsigned peers = list_length(size == SIZE_SMOKE ? scenario->smoke_peers : scenario->peers);
         sum_s += scenario_estimate_s(scenario, size, least(peers, peers_max), ROUNDS);
     }
