@@ -272,6 +272,13 @@ void dial_start_path(struct dial *dial, struct shard *shard, const char *path, u
     dial_next(dial);
 }
 
+void dial_start_connected(struct dial *dial, struct shard *shard, int fd, void (*done)(struct dial *, int, int),
+                          void *owner) {
+    dial_begin(dial, shard, "", UINT64_MAX, done, owner);
+    dial->fd = fd;
+    dial_end(dial, 0);
+}
+
 void dial_cancel(struct dial *dial) {
     if (dial->resolve)
         resolve_cancel(dial->resolve);

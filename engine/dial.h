@@ -34,5 +34,8 @@ void dial_start(struct dial *dial, struct shard *shard, const char *host, uint16
 /* The same to a Unix stream socket. One whose backlog is full is tried again until the deadline. */
 void dial_start_path(struct dial *dial, struct shard *shard, const char *path, uint64_t timeout_ns,
                      void (*done)(struct dial *, int, int), void *owner);
+/* Takes over what is connected already, for a caller that has one way for all: done brings it at the end of a turn. */
+void dial_start_connected(struct dial *dial, struct shard *shard, int fd, void (*done)(struct dial *, int, int),
+                          void *owner);
 /* Asks for an early end; done still comes, with ERR_CANCELED. */
 void dial_cancel(struct dial *dial);

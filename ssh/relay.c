@@ -414,16 +414,29 @@ void relay_open(struct session *session, int fd, const struct relay_target *targ
     session_wake(session);
 }
 
+static void refuse(struct relay *relay, uint32_t reason, const char *text) {
+    set_what_copy(relay, text);
+    flow_refuse(&relay->flow, reason, relay->what);
+    session_wake(relay->session);
+}
+
+static int exchange(struct relay *relay, int *fd) {
+    struct relay_state state = relay_state(relay);
+    return relay->watcher->on_dialed != NULL ? relay->watcher->on_dialed(relay->owner, &state, fd) : 0;
+}
+
 static void dialed(struct relay *relay, int err, int fd, const char *reason) {
     if (!relay->has_flow || relay->flow.phase != FLOW_ASKED) { /* the peer or the session has gone meanwhile */
         if (fd >= 0)
             io_close(relay->session->shard->io, fd, IO_CLOSE_RESET);
         return relay_check_gone(relay);
     }
+    if (err != 0)
+        return refuse(relay, OPEN_CONNECT_FAILED, reason);
+    err = exchange(relay, &fd);
     if (err != 0) {
-        set_what_copy(relay, reason);
-        flow_refuse(&relay->flow, OPEN_CONNECT_FAILED, relay->what);
-        return session_wake(relay->session);
+        io_close(relay->session->shard->io, fd, IO_CLOSE_RESET);
+        return refuse(relay, OPEN_RESOURCE_SHORTAGE, err_text(err));
     }
     start_conn(relay, fd);
     relay->opened = true;
@@ -452,7 +465,9 @@ struct flow *relay_asked(struct session *session, const struct relay_target *tar
     flow_init_asked(&relay->flow, &flow_ops, relay);
     relay->has_flow = true;
     relay->dial = dial;
-    if (target->kind == RELAY_CONNECT_PATH)
+    if (target->kind == RELAY_CONNECTED)
+        dial_start_connected(dial, session->shard, target->fd, on_dialed, relay);
+    else if (target->kind == RELAY_CONNECT_PATH)
         dial_start_path(dial, session->shard, target->host, target->connect_timeout_ns, on_dialed, relay);
     else
         dial_start(dial, session->shard, target->host, target->port, target->family, target->connect_timeout_ns,

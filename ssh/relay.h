@@ -25,6 +25,9 @@ struct relay_state {
 struct relay_watcher {
     void (*on_opened)(void *owner, const struct relay_state *state); /* both sides stand; may be NULL */
     void (*on_end)(void *owner, const struct relay_state *state);    /* once, last; also when it could not even begin */
+    /* Asked, and connected to the target: may put another descriptor in the place of *fd, which is the callee's then.
+     * An error: *fd is as it was, and the channel is refused. May be NULL. */
+    int (*on_dialed)(void *owner, const struct relay_state *state, int *fd);
 };
 
 /* What is on the far side of a channel we open, or here of one the peer opens. Strings are copied. */
@@ -36,11 +39,13 @@ enum relay_kind {
     RELAY_STRIPE_JOIN,           /* fd is one lane more of the striped connection with this key */
     RELAY_CONNECT_TCP,           /* asked: connect to host and port */
     RELAY_CONNECT_PATH,          /* asked: connect to the Unix socket at host */
+    RELAY_CONNECTED,             /* asked: fd is connected already */
 };
 struct relay_target {
     enum relay_kind kind;
-    const char *host;
+    const char *host; /* not of CONNECTED */
     uint16_t port;
+    int fd;                      /* CONNECTED: taken over */
     int family;                  /* CONNECT_TCP */
     uint64_t connect_timeout_ns; /* CONNECT_* */
     uint64_t idle_ns;            /* ends it after so long without a byte either way (ChannelTimeout); 0: never */
@@ -55,7 +60,7 @@ void relay_open(struct session *session, int fd, const struct relay_target *targ
                 void *owner);
 
 /* A channel that the peer asked for: connects here, then confirms or refuses with the true reason. For
- * mux_ops.on_open; NULL: no memory, nothing will be told. */
+ * mux_ops.on_open; NULL: no memory, nothing will be told and nothing was taken over. */
 struct flow *relay_asked(struct session *session, const struct relay_target *target,
                          const struct relay_watcher *watcher, void *owner);
 

@@ -34,9 +34,9 @@ struct server_shard {
     struct server_generation *generation;
     struct server_bind *bind; /* of the generation's keys */
     struct splice_pool *pipes;
-    struct list connections, relays;
+    struct list connections, relays, stripes;
     uint32_t connections_count, relays_count;
-    _Atomic uint32_t load;        /* connections and relays chosen for it */
+    _Atomic uint32_t load;        /* connections, relays and striped connections on it */
     _Atomic bool saturated;       /* its thread has no more to give: others are chosen first */
     struct saturation saturation; /* shard 0's */
     bool draining, ending;

@@ -1,5 +1,6 @@
 #include "engine/limits.h"
 #include "ssh/server_forward_internal.h"
+#include "ssh/server_stripe.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +9,11 @@
 struct server_channel {
     struct server_connection *connection;
     const char *forward;
-    bool opened;        /* told as opened, counted as open */
-    const char *origin; /* within texts; "" */
-    char texts[];       /* what was requested, then the origin */
+    struct server_stripe *stripe; /* to begin with this lane; NULL: it has begun, or there is none */
+    bool opened;                  /* told as opened, counted as open */
+    bool founds, joins;           /* a striped connection */
+    const char *origin;           /* within texts; "" */
+    char texts[];                 /* what was requested, then the origin */
 };
 
 struct audit server_forward_audit(const struct server_connection *connection, const char *event, const char *forward,
@@ -49,8 +52,19 @@ struct server_channel *server_channel_create(struct server_connection *connectio
 
 void server_channel_discard(struct server_channel *channel) {
     struct server_connection *connection = channel->connection;
+    if (channel->stripe != NULL)
+        server_stripe_discard(channel->stripe);
     free(channel);
     server_connection_channels(connection, -1);
+}
+
+void server_channel_found(struct server_channel *channel, struct server_stripe *stripe) {
+    channel->stripe = stripe;
+    channel->founds = true;
+}
+
+void server_channel_join(struct server_channel *channel) {
+    channel->joins = true;
 }
 
 /* ---- told by the relay ---- */
@@ -79,8 +93,16 @@ static void on_opened(void *owner, const struct relay_state *state) {
     struct server_channel *channel = owner;
     channel->opened = true;
     channel->connection->forwards_open++;
-    struct audit audit = audit_of(channel, "forward opened", state);
-    audit_log(LOG_LEVEL_INFO, &audit);
+    struct audit audit = audit_of(channel, channel->joins ? "lane opened" : "forward opened", state);
+    audit_log(channel->joins ? LOG_LEVEL_VERBOSE : LOG_LEVEL_INFO, &audit);
+}
+
+static int on_dialed(void *owner, const struct relay_state *state, int *fd) {
+    struct server_channel *channel = owner;
+    int err = channel->stripe != NULL ? server_stripe_begin(channel->stripe, state->resolved, fd) : 0;
+    if (err == 0)
+        channel->stripe = NULL;
+    return err;
 }
 
 /* The target of what we accepted is beyond the client. */
@@ -91,19 +113,27 @@ static void count(struct audit *audit, bool accepted, const struct relay_state *
     audit->duration_ns = state->duration_ns;
 }
 
-static void on_end(void *owner, const struct relay_state *state) {
-    struct server_channel *channel = owner;
-    struct audit audit = audit_of(channel, state->opened ? "forward closed" : "forward refused", state);
+/* A striped connection lives longer than its first lane may: it has its own closing line. */
+static void tell_end(const struct server_channel *channel, const struct relay_state *state) {
+    bool is_lane = channel->joins || (channel->founds && state->opened);
+    const char *refused = is_lane ? "lane refused" : "forward refused",
+               *closed = is_lane ? "lane closed" : "forward closed";
+    struct audit audit = audit_of(channel, state->opened ? closed : refused, state);
     audit.reason = state->what;
     if (state->opened)
         count(&audit, is_accepted(channel), state);
-    audit_log(LOG_LEVEL_INFO, &audit);
+    audit_log(is_lane ? LOG_LEVEL_VERBOSE : LOG_LEVEL_INFO, &audit);
+}
+
+static void on_end(void *owner, const struct relay_state *state) {
+    struct server_channel *channel = owner;
+    tell_end(channel, state);
     if (channel->opened)
         channel->connection->forwards_open--;
     server_channel_discard(channel);
 }
 
-const struct relay_watcher server_channel_watcher = {.on_opened = on_opened, .on_end = on_end};
+const struct relay_watcher server_channel_watcher = {.on_opened = on_opened, .on_end = on_end, .on_dialed = on_dialed};
 
 /* ---- for people ---- */
 

@@ -2,6 +2,8 @@
 #include "engine/limits.h"
 #include "ssh/server_forward_internal.h"
 #include "ssh/server_shell.h"
+#include "ssh/server_stripe.h"
+#include "ssh/striped.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -80,10 +82,18 @@ static struct flow *refuse(const struct opening *opening, uint32_t reason, const
     return NULL;
 }
 
-static struct flow *ask(const struct opening *opening, const struct relay_target *target) {
+/* stripe: to begin with this channel, taken over; NULL: none. */
+static struct flow *ask(const struct opening *opening, const struct relay_target *target,
+                        struct server_stripe *stripe) {
     struct server_channel *channel =
         server_channel_create(opening->connection, opening->forward, opening->requested, opening->origin);
     struct flow *flow = NULL;
+    if (channel != NULL && stripe != NULL)
+        server_channel_found(channel, stripe);
+    else if (stripe != NULL)
+        server_stripe_discard(stripe);
+    if (channel != NULL && target->kind == RELAY_CONNECTED)
+        server_channel_join(channel);
     if (channel != NULL)
         flow = relay_asked(&opening->connection->session, target, &server_channel_watcher, channel);
     if (flow != NULL)
@@ -96,7 +106,7 @@ static struct flow *ask(const struct opening *opening, const struct relay_target
 static void describe_tcpip(struct opening *opening) {
     const struct mux_open *open = opening->open;
     char host[SERVER_HOST_BYTES];
-    opening->forward = "direct-tcpip";
+    opening->forward = open->kind == MUX_OPEN_STRIPE ? "stripe" : "direct-tcpip";
     (void)take_name(host, sizeof(host), open->host);
     snprintf(opening->requested, sizeof(opening->requested), "%s port %u", host, open->port);
     (void)take_name(host, sizeof(host), open->origin);
@@ -112,8 +122,10 @@ static void describe_path(struct opening *opening) {
 
 static struct opening opening_of(struct mux *mux, const struct mux_open *open) {
     struct opening opening = {.connection = connection_of(mux), .open = open};
-    if (open->kind == MUX_OPEN_DIRECT_TCPIP)
+    if (open->kind == MUX_OPEN_DIRECT_TCPIP || open->kind == MUX_OPEN_STRIPE)
         describe_tcpip(&opening);
+    else if (open->kind == MUX_OPEN_STRIPE_JOIN)
+        opening.forward = "stripe";
     else if (open->kind == MUX_OPEN_DIRECT_STREAMLOCAL)
         describe_path(&opening);
     return opening;
@@ -140,7 +152,36 @@ static struct flow *open_tcpip(struct opening *opening) {
                                   .family = connection->options->family,
                                   .connect_timeout_ns = LIMIT_DIAL_NS,
                                   .idle_ns = server_channel_idle_ns(connection, "direct-tcpip")};
-    return ask(opening, &target);
+    if (open->kind == MUX_OPEN_DIRECT_TCPIP)
+        return ask(opening, &target, NULL);
+    struct server_stripe *stripe =
+        server_stripe_create(connection, &target, open->stripe_key, opening->requested, opening->origin);
+    return stripe != NULL ? ask(opening, &target, stripe) : refuse(opening, OPEN_RESOURCE_SHORTAGE, "out of memory");
+}
+
+/* Whoever joins must be allowed what was opened, too: another key of the user may be restricted. */
+static bool may_join(void *arg, const char *host, uint16_t port) {
+    struct opening *opening = arg;
+    const char *why;
+    snprintf(opening->requested, sizeof(opening->requested), "%s port %u", host, port);
+    return policy_may_open(&opening->connection->policy, host, port, &why);
+}
+
+static struct flow *join(struct opening *opening) {
+    const struct server_connection *connection = opening->connection;
+    struct relay_target target = {.kind = RELAY_CONNECTED,
+                                  .idle_ns = server_channel_idle_ns(connection, "direct-tcpip")};
+    if (connection->draining)
+        return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, SERVER_STOPPING);
+    int err = striped_find_join(connection->handshake.user, opening->open->stripe_key, may_join, opening, &target.fd);
+    if (err == ERR_REFUSED)
+        return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, "no such striped connection");
+    if (err != 0)
+        return refuse(opening, OPEN_RESOURCE_SHORTAGE, err_text(err));
+    struct flow *flow = ask(opening, &target, NULL);
+    if (flow == NULL)
+        io_close(connection->session.shard->io, target.fd, IO_CLOSE);
+    return flow;
 }
 
 static struct flow *open_path(struct opening *opening) {
@@ -157,7 +198,7 @@ static struct flow *open_path(struct opening *opening) {
                                   .host = path,
                                   .connect_timeout_ns = LIMIT_DIAL_NS,
                                   .idle_ns = server_channel_idle_ns(connection, "direct-streamlocal@openssh.com")};
-    return ask(opening, &target);
+    return ask(opening, &target, NULL);
 }
 
 static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
@@ -166,7 +207,10 @@ static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32
     opening.text = text;
     switch (open->kind) {
     case MUX_OPEN_DIRECT_TCPIP:
+    case MUX_OPEN_STRIPE:
         return open_tcpip(&opening);
+    case MUX_OPEN_STRIPE_JOIN:
+        return join(&opening);
     case MUX_OPEN_DIRECT_STREAMLOCAL:
         return open_path(&opening);
     case MUX_OPEN_SESSION:

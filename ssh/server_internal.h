@@ -7,6 +7,7 @@
  *   server_accept.c  on shard 0: admission             server_inetd.c   -i
  *   server_choice.c  on shard 0: which shard           server_pid.c     PidFile */
 #include "engine/listener.h"
+#include "engine/mailbox.h"
 #include "ssh/program.h"
 #include "ssh/server.h"
 
@@ -80,8 +81,15 @@ void server_shards_drain(struct server_main *main);
 void server_shards_end(struct server_main *main);
 void server_shards_print(struct server_main *main);
 uint32_t server_load(const struct server_main *main); /* connections and relays, on all shards */
-/* What was counted as load of a shard could not be handed to it. Any thread. */
-void server_shard_unload(struct server_shard *on);
+/* Any thread: it looks whether it can go on with its end. */
+static inline void server_wake_main(const struct server_shard *on) {
+    mailbox_wake(((const struct server_main *)on->server)->news);
+}
+/* What was counted as load of a shard is gone, or could not be handed to it. Any thread. */
+static inline void server_shard_unload(struct server_shard *on) {
+    atomic_fetch_sub(&on->load, 1);
+    server_wake_main(on);
+}
 /* ---- server_listen.c: main thread ---- */
 /* What the options want is bound. ERR_CONFIG: reported; with `starting` an address that cannot be had is no failure
  * while there is another one; in a reload every new one must be. commit or rollback follows. */

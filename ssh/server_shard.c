@@ -2,6 +2,7 @@
  * never wait for the main thread. */
 #include "engine/check.h"
 #include "ssh/server_internal.h"
+#include "ssh/server_stripe.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <semaphore.h>
@@ -71,7 +72,7 @@ static int clear(struct server_shard *on, void *arg) {
     (void)arg;
     if (on->shard->index == 0)
         server_unwatch((struct server_main *)on->server);
-    CHECK(list_empty(&on->connections) && list_empty(&on->relays));
+    CHECK(list_empty(&on->connections) && list_empty(&on->relays) && list_empty(&on->stripes));
     if (on->pipes != NULL)
         splice_pool_destroy(on->pipes);
     server_bind_unref(on->bind);
@@ -85,17 +86,13 @@ void server_shards_clear(struct server_main *main) {
 
 /* ---- without ---- */
 
-static void wake_main(const struct server_shard *on) {
-    mailbox_wake(((const struct server_main *)on->server)->news);
-}
-
 static void drain(void *arg, int64_t value) {
     struct server_shard *on = arg;
     (void)value;
     on->draining = true;
     list_for_each_safe (node, after, &on->connections)
         server_connection_drain(list_entry(node, struct server_connection, node));
-    wake_main(on); /* who went before this message came has woken nobody */
+    server_wake_main(on); /* who went before this message came has woken nobody */
 }
 
 void server_shards_drain(struct server_main *main) {
@@ -109,7 +106,8 @@ static void end(void *arg, int64_t value) {
     list_for_each_safe (node, after, &on->connections)
         server_connection_end(list_entry(node, struct server_connection, node), 0, "server stopped");
     plain_relay_end_all(on);
-    wake_main(on);
+    server_stripe_end_all(on);
+    server_wake_main(on);
 }
 
 void server_shards_end(struct server_main *main) {
@@ -126,6 +124,7 @@ static void print(void *arg, int64_t value) {
     list_for_each (node, &on->connections)
         server_connection_print(list_entry(node, struct server_connection, node));
     plain_relay_print_all(on);
+    server_stripe_print_all(on);
 }
 
 void server_shards_print(struct server_main *main) {
@@ -145,10 +144,5 @@ void server_connection_gone(struct server_shard *on) {
     const struct server_main *main = (struct server_main *)on->server;
     atomic_fetch_sub(&on->load, 1);
     if (on->draining || main->inetd)
-        wake_main(on);
-}
-
-void server_shard_unload(struct server_shard *on) {
-    atomic_fetch_sub(&on->load, 1);
-    wake_main(on);
+        server_wake_main(on);
 }

@@ -135,6 +135,7 @@ static int allocate(struct server_main *main) {
         main->server.shards[i].server = &main->server;
         list_init(&main->server.shards[i].connections);
         list_init(&main->server.shards[i].relays);
+        list_init(&main->server.shards[i].stripes);
     }
     main->server.shards_count = count;
     int err = startups_create(&main->server.startups);

@@ -56,7 +56,8 @@ static void striped_free(struct striped *striped) {
 struct striped_state striped_state(const struct striped *striped) {
     return (struct striped_state){.bytes_to_peer = stripe_bytes_out(striped->stripe),
                                   .bytes_from_peer = stripe_bytes_in(striped->stripe),
-                                  .lanes = stripe_lanes(striped->stripe)};
+                                  .lanes = stripe_lanes(striped->stripe),
+                                  .lanes_most = striped->lanes_most};
 }
 
 static void tell_end(struct striped *striped) {

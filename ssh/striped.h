@@ -17,7 +17,7 @@
 struct striped;
 struct striped_state {
     uint64_t bytes_to_peer, bytes_from_peer; /* the application's */
-    unsigned lanes;
+    unsigned lanes, lanes_most;              /* now, and at the same time at any time */
 };
 struct striped_watcher {
     /* It could do with another lane: it moves much and has fewer than lanes_max. On its shard; may be NULL. */

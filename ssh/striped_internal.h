@@ -25,7 +25,7 @@ struct striped {
     struct slot_queue early; /* the application's, read when there was more room */
     uint32_t early_given;    /* of its first slot */
     struct striped_lane *lanes[STRIPE_LANES_MAX];
-    unsigned lanes_max;
+    unsigned lanes_max, lanes_most;
     struct task work;
     struct timer linger;
     uint64_t want_ns, want_bytes; /* another lane is asked for from then on, when so much has been moved */

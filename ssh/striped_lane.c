@@ -104,6 +104,8 @@ int striped_lane_add(struct striped *striped, int fd) {
     lane->number = number;
     striped->lanes[number] = lane;
     stripe_lane_add(striped->stripe, number);
+    if (stripe_lanes(striped->stripe) > striped->lanes_most)
+        striped->lanes_most = stripe_lanes(striped->stripe);
     conn_init(&lane->conn, striped->shard, &lane_ops, lane, fd, LIMIT_CHANNEL_PACKET_BYTES);
     conn_set_credit(&lane->conn, LANE_CREDIT_BYTES);
     striped_look(striped);
