@@ -75,7 +75,7 @@ static void judge_memory(struct soak_watch *watch) {
 bool soak_watch_begin(struct soak_watch *watch, struct round *round) {
     struct usage now[2];
     unsigned same = 0;
-    *watch = (struct soak_watch){.round = round};
+    *watch = (struct soak_watch){.round = round, .back_max_s = BACK_MAX_S};
     for (double end_s = round_now_s() + REST_MAX_S; same < REST_LOOKS && round_now_s() < end_s;) {
         if (world_interrupted() || !look(watch, true, now))
             return false;
@@ -122,13 +122,13 @@ static bool fail_left(const struct soak_watch *watch, unsigned who, const char *
     return round_fail(watch->round,
                       "%s the %s is not as it was after %g s: %u descriptors instead of %u, %u threads instead of %u, "
                       "%u processes instead of %u, %.1f MiB instead of %.1f",
-                      when, names[who], BACK_MAX_S, end->descriptors, start->descriptors, end->threads, start->threads,
-                      end->processes, start->processes, (double)end->rss_bytes / (1 << 20),
+                      when, names[who], watch->back_max_s, end->descriptors, start->descriptors, end->threads,
+                      start->threads, end->processes, start->processes, (double)end->rss_bytes / (1 << 20),
                       (double)start->rss_bytes / (1 << 20));
 }
 
 bool soak_watch_settle(struct soak_watch *watch, const char *when) {
-    double end_s = round_now_s() + BACK_MAX_S;
+    double end_s = round_now_s() + watch->back_max_s;
     for (;;) {
         if (world_interrupted() || !look(watch, true, watch->end))
             return false;

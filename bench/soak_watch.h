@@ -8,6 +8,7 @@ struct soak_watch {
     struct round *round;
     struct usage start[2], peak[2], end[2]; /* of client and server */
     bool judges_memory[2];
+    double back_max_s;              /* how long to wait for what is to come back */
     uint64_t rekeys, rekeys_before; /* leat's, that it has told: of this client, and of those before */
 };
 
