@@ -7,7 +7,6 @@
 typedef bool scenario_run(const struct scenario *scenario, struct round *round);
 
 scenario_run bulk_run;              /* throughput of `flows` in `direction` */
-scenario_run connections_slow_run;  /* the same, every shard on a small share of a processor */
 scenario_run messages_run;          /* closed loop: messages of a size, each sent when the last is back */
 scenario_run latency_rate_run;      /* open loop: messages at a fixed rate, timed from the plan */
 scenario_run latency_loaded_run;    /* the same while `flows` of bulk saturate */
