@@ -55,15 +55,12 @@
 #define LIMIT_RECV_LOW_ALONE_BYTES (1u << 20)
 #define LIMIT_LULL_ALONE_NS UINT64_C(2000000)
 #define LIMIT_SHARED_NS UINT64_C(100000000) /* after anything else has come, it is not alone for so long */
-/* And while a sparse flow shares it with bulk. */
+/* And while a sparse flow shares it with bulk: what may be ahead of its next packet, on its way and at either end. */
 #define LIMIT_AWAITED_RECV_BYTES (128u << 10)
-#define LIMIT_AWAITED_RECV_LOW_BYTES (64u << 10)
-#define LIMIT_AWAITED_LULL_NS UINT64_C(200000)
 #define LIMIT_AWAITED_SEND_BYTES (128u << 10)
 #define LIMIT_AWAITED_NOTSENT_BYTES (64u << 10)
-#define LIMIT_AWAITED_WINDOW_BYTES (192u << 10) /* on a short path */
-#define LIMIT_SPARSE_PACKET_BYTES 4096u         /* a sparse flow's are no larger, */
-#define LIMIT_SPARSE_BYTES (32u << 10)          /* and all that it moves is no more in two windows */
+#define LIMIT_SPARSE_PACKET_BYTES 4096u /* a sparse flow's are no larger, */
+#define LIMIT_SPARSE_BYTES (32u << 10)  /* and all that it moves is no more in two windows */
 #define LIMIT_SPARSE_WINDOW_NS UINT64_C(64000000)
 #define LIMIT_RECV_MIN_BYTES 65536u         /* less room than this in the ring: spill the oldest slices first */
 #define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */

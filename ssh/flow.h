@@ -15,6 +15,7 @@
 #include "engine/list.h"
 #include "engine/slot.h"
 #include "ssh/codec.h"
+#include "ssh/pace.h"
 #include "ssh/window.h"
 
 struct mux;
@@ -78,6 +79,7 @@ struct flow {
     struct flow_answers *answers; /* owed to the peer's CHANNEL_REQUESTs; NULL: none */
     struct flow_text *text;       /* the CHANNEL_OPEN to be sent, the refusal's words, or when OPEN our request */
     struct slot_pool *slots;
+    struct pace pace;
     int32_t deficit;
     uint32_t refusal_reason;
     bool dead : 1;      /* the session is gone: tells on_aborted, on_refused and on_closed why */

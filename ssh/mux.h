@@ -67,6 +67,7 @@ struct mux {
     uint32_t queued_slots; /* the same, in slots */
     uint32_t flows_queued; /* flows that have something waiting */
     uint32_t flows_count;
+    uint32_t sparse_packets; /* of sparse flows (pace.h), in and out, ever; wraps around */
     /* private */
     struct flow **flows; /* by our channel number; grown by doubling to LIMIT_FLOWS_PER_SESSION */
     uint32_t *free_next; /* a free number's successor in the free list */

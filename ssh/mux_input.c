@@ -45,6 +45,7 @@ static int input_data(struct mux *mux, uint8_t *payload, uint32_t len, uint64_t 
         return 0;
     }
     flow->bytes_from_peer += bytes;
+    mux->sparse_packets += pace_move(&flow->pace, bytes, now_ns);
     flow->ops->on_data(flow, payload + MUX_DATA_HEADER_BYTES, bytes);
     return 0;
 }

@@ -124,7 +124,7 @@ static uint32_t take_control(struct mux *mux, uint64_t now_ns, uint8_t *out, uin
 }
 
 /* Ends with a callback: the flow may have changed afterwards. */
-static struct slot *take_data(struct mux *mux) {
+static struct slot *take_data(struct mux *mux, uint64_t now_ns) {
     struct flow *flow;
     struct slot *slot = scheduler_next(mux, &flow);
     if (!slot)
@@ -136,6 +136,7 @@ static struct slot *take_data(struct mux *mux) {
     mux->queued_bytes -= slot->len;
     mux->queued_slots--;
     flow->bytes_to_peer += slot->len;
+    mux->sparse_packets += pace_move(&flow->pace, slot->len, now_ns);
     if (flow->queue.count == 0) {
         mux->flows_queued--;
         flow_check_tail(flow);
@@ -156,7 +157,7 @@ enum mux_kind mux_next(struct mux *mux, uint64_t now_ns, uint8_t *control, uint3
         return MUX_CONTROL;
     if (mux->queued_bytes == 0)
         return MUX_NOTHING;
-    *slot = take_data(mux);
+    *slot = take_data(mux, now_ns);
     return MUX_DATA;
 }
 

@@ -47,6 +47,13 @@ struct send_batch {
     uint32_t control_len;
 };
 
+/* By whom its sizes are chosen. */
+enum tempo_name {
+    TEMPO_ALONE,  /* one flow has the connection to itself: nobody else waits */
+    TEMPO_SHARED, /* by several flows */
+    TEMPO_AWAITED /* somebody waits for a sparse flow's next packet, behind bulk */
+};
+
 struct session {
     struct shard *shard;
     struct transport *transport;
@@ -71,10 +78,13 @@ struct session {
     uint64_t last_input_ns, rekeyed_ns, rekey_not_before_ns;
     uint32_t rekey_epoch;
     uint32_t alive_unanswered;
-    uint64_t busy_bytes;      /* received without a pause worth mentioning */
-    int receive_low;          /* SO_RCVLOWAT; above 1: the peer sends in bulk */
-    uint32_t last_channel;    /* that data came for */
-    uint64_t shared_until_ns; /* more than that channel's data came lately */
+    uint64_t busy_bytes; /* received without a pause worth mentioning */
+    int receive_low;     /* SO_RCVLOWAT; 0: never set */
+    enum tempo_name tempo;
+    uint32_t last_channel;     /* that data came for */
+    uint64_t shared_until_ns;  /* more than that channel's data came lately */
+    uint64_t awaited_until_ns; /* a sparse flow's packet passed lately, in bulk */
+    uint32_t sparse_seen;      /* of the mux's sparse_packets */
     bool ending, disconnect_due, quieting, work_again;
     int end_err;
     char end_reason[512];

@@ -13,20 +13,10 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* Has one flow the connection to itself? Whoever else speaks shares it for a while; window credit waits for no one. */
-static void note_sharing(struct session *session, const struct packet *packet) {
-    bool data = packet->type == MSG_CHANNEL_DATA && packet->payload_len >= MUX_DATA_HEADER_BYTES;
-    uint32_t channel = data ? codec_get_u32(packet->payload + 1) : session->last_channel;
-    if (packet->type == MSG_CHANNEL_WINDOW_ADJUST || (data && channel == session->last_channel))
-        return;
-    session->last_channel = channel;
-    session->shared_until_ns = shard_now(session->shard) + LIMIT_SHARED_NS;
-}
-
 static int on_packet(void *arg, const struct packet *packet) {
     struct session *session = arg;
     const char *why = "malformed message";
-    note_sharing(session, packet);
+    session_tempo_packet(session, packet);
     int err = mux_input(&session->mux, packet->payload, packet->payload_len, shard_now(session->shard), &why);
     if (err == 0 || err == ERR_UNSUPPORTED)
         return err;
@@ -55,40 +45,43 @@ int session_work_input(struct session *session) {
     }
 }
 
-static void set_receive_low(struct session *session, int bytes) {
+void session_receive_low(struct session *session, int bytes) {
+    if (session->receive_low == bytes)
+        return;
     session->receive_low = bytes;
     (void)setsockopt(session->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)); /* without it: more wake-ups */
 }
 
+bool session_receives_bulk(const struct session *session) {
+    return session->busy_bytes >= LIMIT_BULK_BYTES;
+}
+
 /* While the peer sends in bulk, waking up for each segment costs more than the segment: the kernel is told to wait for
- * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits for so long at most. A flow
- * that has the connection to itself lets nobody wait but itself: its batches are larger. */
+ * a good batch, and a timer ends that as soon as the peer pauses, so that the tail waits for so long at most. */
 static void moderate(struct session *session, size_t received) {
+    const struct tempo *sizes = session_sizes(session);
     uint64_t now = shard_now(session->shard);
-    bool alone = now >= session->shared_until_ns;
-    uint64_t lull_ns = alone ? LIMIT_LULL_ALONE_NS : LIMIT_LULL_NS;
-    int low = alone ? LIMIT_RECV_LOW_ALONE_BYTES : LIMIT_RECV_LOW_BYTES;
-    if (now - session->last_input_ns > 4 * lull_ns)
+    if (now - session->last_input_ns > 4 * sizes->lull_ns)
         session->busy_bytes = 0;
     session->busy_bytes += received;
-    if (session->busy_bytes >= LIMIT_BULK_BYTES && session->receive_low != low)
-        set_receive_low(session, low);
-    if (session->receive_low > 1)
-        timer_arm(&session->shard->timers, &session->lull, now + lull_ns);
+    if (!session_receives_bulk(session))
+        return;
+    session_receive_low(session, sizes->receive_low);
+    timer_arm(&session->shard->timers, &session->lull, now + sizes->lull_ns);
 }
 
 /* sshd leaves Nagle's algorithm on: its next small packet waits for the acknowledgement of the last, which the kernel
  * would hold back for up to 40 ms. In bulk there is always more under way. */
 static void acknowledge(struct session *session) {
     const int now = 1;
-    if (session->receive_low <= 1)
+    if (!session_receives_bulk(session))
         (void)setsockopt(session->fd, IPPROTO_TCP, TCP_QUICKACK, &now, sizeof(now));
 }
 
 static void on_lull(struct timer *timer) {
     struct session *session = list_entry(timer, struct session, lull);
     session->busy_bytes = 0;
-    set_receive_low(session, 1);
+    session_receive_low(session, 1);
 }
 
 /* Waits for the next bytes without a place for them: the flush of this turn, or the one after what was received has
@@ -169,8 +162,8 @@ void session_receive(struct session *session) {
         timer_arm(&session->shard->timers, &session->rx_retry, shard_now(session->shard) + pause_ns);
         return;
     }
-    if (len > LIMIT_RECV_BATCH_BYTES)
-        len = LIMIT_RECV_BATCH_BYTES;
+    if (len > session_sizes(session)->receive_bytes)
+        len = session_sizes(session)->receive_bytes;
     session->recv_iov = (struct iovec){.iov_base = data, .iov_len = len};
     io_recv(io, &session->recv, session->fd, &session->recv_iov, 1);
     if (!timer_armed(&session->quiet))

@@ -11,8 +11,9 @@
 
 enum { DISCONNECT_PROTOCOL_ERROR = 2, DISCONNECT_MAC_ERROR = 5, DISCONNECT_BY_APPLICATION = 11 }; /* RFC 4253 §11.1 */
 
-static bool batch_full(const struct send_batch *batch) {
-    return batch->bytes >= LIMIT_SEND_BATCH_BYTES || batch->iov_count == LIMIT_SEND_BATCH_PACKETS ||
+static bool batch_full(const struct session *session) {
+    const struct send_batch *batch = &session->batch;
+    return batch->bytes >= session_sizes(session)->send_bytes || batch->iov_count == LIMIT_SEND_BATCH_PACKETS ||
            LIMIT_CONTROL_BYTES - batch->control_len < LIMIT_CONTROL_PACKET_BYTES + WIRE_HEADER_BYTES + WIRE_TRAILER_MAX;
 }
 
@@ -28,7 +29,7 @@ static void batch_add(struct send_batch *batch, uint8_t *bytes, size_t len) {
 
 static int batch_speaker(struct session *session) {
     struct send_batch *batch = &session->batch;
-    while (!batch_full(batch)) {
+    while (!batch_full(session)) {
         uint8_t *at = batch->control + batch->control_len;
         int n = transport_output(session->transport, at, LIMIT_CONTROL_BYTES - batch->control_len);
         if (n <= 0)
@@ -67,7 +68,7 @@ static int batch_data(struct session *session, struct slot *slot) {
 static int batch_mux(struct session *session) {
     struct send_batch *batch = &session->batch;
     uint64_t now = shard_now(session->shard);
-    while (!batch_full(batch) && transport_gate_open(session->transport)) {
+    while (!batch_full(session) && transport_gate_open(session->transport)) {
         uint8_t *control = batch->control + batch->control_len + WIRE_HEADER_BYTES;
         uint32_t len;
         struct slot *slot;
@@ -186,6 +187,7 @@ static void on_flush(struct task *task) {
         return;
     if (!session->ending)
         check_rekey(session);
+    session_tempo_update(session);
     flush_now(session);
     if (session->work_again && !session->ending)
         work_again(session);

@@ -1,7 +1,9 @@
 /* How long a session lets the kernel gather what comes: a peer that sends in bulk is read in batches, larger ones while
- * one flow has the connection to itself, and whoever pauses is read at once again. */
+ * one flow has the connection to itself, and whoever pauses is read at once again. And all sizes are small while
+ * somebody waits for small messages beside bulk. */
 #include "tests/unit/session_rig.h"
 
+static const uint8_t block[LIMIT_CHANNEL_PACKET_BYTES];
 static struct flow flows[2];
 static unsigned opened;
 
@@ -9,10 +11,11 @@ static void on_data(struct flow *flow, uint8_t *data, uint32_t len) {
     (void)data;
     flow_consumed(flow, len);
 }
-static void on_aborted(struct flow *flow) {
+static void ignore(struct flow *flow) {
     (void)flow;
 }
-static const struct flow_ops flow_ops = {.on_data = on_data, .on_aborted = on_aborted, .on_closed = on_aborted};
+static const struct flow_ops flow_ops = {
+    .on_data = on_data, .on_room = ignore, .on_aborted = ignore, .on_closed = ignore};
 
 static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
     (void)mux, (void)open, (void)reason, (void)text;
@@ -35,11 +38,11 @@ static void begin(enum io_backend backend) {
         flow_confirm(&flows[i]);
         session_wake(rig.session);
     }
+    RIG_GO_UNTIL(rig.counts[MSG_CHANNEL_OPEN_CONFIRMATION] == 2);
 }
 
 /* Bulk on one channel, for as long as it takes. */
 static void send_until_low(uint32_t channel, int low) {
-    static const uint8_t block[32768];
     uint64_t end_ns = io_clock_ns() + RIG_TIMEOUT_NS;
     while (rig.session->receive_low != low) {
         cr_assert(io_clock_ns() < end_ns, "still %d, not %d", rig.session->receive_low, low);
@@ -54,7 +57,7 @@ static void batches(enum io_backend backend) {
     cr_expect_leq(rig.session->receive_low, 1);
     send_until_low(0, LIMIT_RECV_LOW_BYTES); /* the channels have just been opened: not alone yet */
     send_until_low(0, LIMIT_RECV_LOW_ALONE_BYTES);
-    far_sends_data(1, "x", 1); /* somebody else */
+    far_sends_data(1, block, LIMIT_SPARSE_PACKET_BYTES + 1); /* somebody else */
     send_until_low(0, LIMIT_RECV_LOW_BYTES);
     RIG_GO_UNTIL(rig.session->receive_low == 1); /* a pause */
     session_rig_end();
@@ -65,4 +68,82 @@ Test(session_bulk, io_uring) {
 }
 Test(session_bulk, epoll) {
     batches(IO_BACKEND_EPOLL);
+}
+
+/* Bulk on the first channel until the session has that tempo. */
+static void send_until(enum tempo_name tempo) {
+    uint64_t end_ns = io_clock_ns() + RIG_TIMEOUT_NS;
+    while (rig.session->tempo != tempo) {
+        cr_assert(io_clock_ns() < end_ns, "still %d, not %d", (int)rig.session->tempo, (int)tempo);
+        for (unsigned i = 0; i < 4; i++)
+            far_sends_data(0, block, sizeof block);
+        if (tempo == TEMPO_AWAITED)
+            far_sends_data(1, "x", 1);
+        rig_step();
+    }
+}
+
+static void bulk_in(enum io_backend backend) {
+    begin(backend);
+    send_until_low(0, LIMIT_RECV_LOW_ALONE_BYTES);
+    send_until(TEMPO_AWAITED);
+    cr_expect_leq(rig.session->receive_low, 1, "the kernel does not gather while somebody waits");
+    send_until(TEMPO_ALONE); /* the other has fallen silent */
+    send_until_low(0, LIMIT_RECV_LOW_ALONE_BYTES);
+    session_rig_end();
+}
+
+Test(session_awaited, bulk_in_io_uring) {
+    bulk_in(IO_BACKEND_URING);
+}
+Test(session_awaited, bulk_in_epoll) {
+    bulk_in(IO_BACKEND_EPOLL);
+}
+
+/* More than the socket takes, and the far end does not read. */
+static void fill_queue(void) {
+    while (flow_room(&flows[0]) >= sizeof block) {
+        struct slot *slot = slot_take(&rig.shard.slots);
+        cr_assert(slot != NULL);
+        memcpy(slot->data, block, sizeof block);
+        slot->len = sizeof block;
+        flow_send(&flows[0], slot);
+    }
+    session_wake(rig.session);
+}
+
+static void bulk_out(enum io_backend backend) {
+    begin(backend);
+    fill_queue();
+    far_sends_data(1, "x", 1);
+    uint64_t end_ns = io_clock_ns() + RIG_TIMEOUT_NS;
+    while (rig.session->tempo != TEMPO_AWAITED) {
+        cr_assert(io_clock_ns() < end_ns);
+        rig_turn(&rig.shard, RIG_MS);
+    }
+    RIG_GO_UNTIL(rig.session->mux.queued_bytes == 0);
+    while (rig.session->tempo == TEMPO_AWAITED) { /* silence, but for what makes it look */
+        cr_assert(io_clock_ns() < end_ns);
+        far_sends_data(1, block, LIMIT_SPARSE_PACKET_BYTES + 1);
+        rig_step();
+    }
+    session_rig_end();
+}
+
+Test(session_awaited, bulk_out_io_uring) {
+    bulk_out(IO_BACKEND_URING);
+}
+Test(session_awaited, bulk_out_epoll) {
+    bulk_out(IO_BACKEND_EPOLL);
+}
+
+Test(session_awaited, nobody_waits_for_bulk_where_there_is_none) {
+    begin(IO_BACKEND_EPOLL);
+    for (unsigned n = 1; n <= 50; n++) {
+        far_sends_data(n % 2, "x", 1);
+        RIG_GO_UNTIL(flows[0].bytes_from_peer + flows[1].bytes_from_peer == n);
+        cr_assert_neq((int)rig.session->tempo, TEMPO_AWAITED);
+    }
+    cr_expect_geq(rig.session->mux.sparse_packets, 50);
+    session_rig_end();
 }
