@@ -29,7 +29,7 @@ struct soaking {
     struct soak *soak;
     struct soak_watch watch;
     uint64_t seed;
-    double end_s;
+    double end_s, longest_silence_s;
     unsigned lives, kills;
 };
 
@@ -48,12 +48,19 @@ static bool wait_empty(struct soaking *soaking) {
 }
 
 static bool live(struct soaking *soaking, double seconds) {
-    double end_s = fmin(round_now_s() + seconds, soaking->end_s);
+    double end_s = fmin(round_now_s() + seconds, soaking->end_s), moved_s = round_now_s();
+    uint64_t moved = 0;
     while (round_now_s() < end_s && !world_interrupted()) {
+        struct soak_counts counts;
         round_sleep(fmin(SAMPLE_S, fmax(0, end_s - round_now_s())));
         if (!soak_runs(soaking->soak))
             return false;
         soak_watch_sample(&soaking->watch);
+        soak_look(soaking->soak, &counts);
+        soaking->longest_silence_s = fmax(soaking->longest_silence_s, round_now_s() - moved_s - SAMPLE_S);
+        if (counts.bytes != moved)
+            moved_s = round_now_s();
+        moved = counts.bytes;
     }
     return !world_interrupted();
 }
@@ -128,6 +135,7 @@ static void values(const struct soaking *soaking, const struct soak_counts *coun
                 {"held", "flows", (double)counts->held},
                 {"kills", "times", soaking->kills},
                 {"lost-with-kills", "flows", (double)counts->lost},
+                {"longest-silence", "s", soaking->longest_silence_s},
                 {"longest-stall", "ms", (double)counts->longest_stall_ns / 1e6}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
         round_value(round, rows[i].name, rows[i].unit, RESULTS_INFORMATION, i < 4, rows[i].value);

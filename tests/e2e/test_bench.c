@@ -111,7 +111,8 @@ static void expect_every_scenario_in(const char *csv, unsigned left_out) {
     unsigned scenarios = 0;
     *strstr(text, "\n\n") = '\0';
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
-        if (strncmp(line, "SCENARIO", 8) == 0 || strstr(line, "cannot run here") != NULL)
+        if (strncmp(line, "SCENARIO", 8) == 0 || strstr(line, "cannot run here") != NULL ||
+            strstr(line, "by name alone") != NULL)
             continue;
         line[strcspn(line, " ")] = '\0';
         if (left_out > 0 && !holds(csv, line) && strstr(line, "loss") != NULL)
