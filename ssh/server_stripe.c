@@ -73,7 +73,7 @@ void server_stripe_discard(struct server_stripe *stripe) {
 
 static void tell_closed(const struct server_stripe *stripe, const struct striped_state *state, const char *what) {
     char lanes[40];
-    snprintf(lanes, sizeof(lanes), "%u lanes", state->lanes_most);
+    snprintf(lanes, sizeof(lanes), "%u lane%s", state->lanes_most, state->lanes_most == 1 ? "" : "s");
     struct audit audit = {.event = "forward closed",
                           .connection = stripe->connection,
                           .user = stripe->user,

@@ -8,6 +8,7 @@
 #include "ssh/provider.h"
 #include <errno.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +27,29 @@ struct raw_client {
     uint8_t found[65536];
     size_t found_len;
     bool have;
+    uint8_t *collected; /* NULL: data is passed over */
+    size_t collected_cap, *collected_len;
 };
+
+static void collect(const struct raw_client *client, const struct packet *packet) {
+    size_t len = packet->payload_len - MUX_DATA_HEADER_BYTES;
+    if (client->collected == NULL || packet->type != MSG_CHANNEL_DATA)
+        return;
+    if (len > client->collected_cap - *client->collected_len)
+        world_die("raw client: more data than was thought");
+    memcpy(client->collected + *client->collected_len, packet->payload + MUX_DATA_HEADER_BYTES, len);
+    *client->collected_len += len;
+}
+
+void raw_collect(struct raw_client *client, uint8_t *out, size_t cap, size_t *len) {
+    client->collected = out;
+    client->collected_cap = cap;
+    client->collected_len = len;
+}
 
 static int on_packet(void *arg, const struct packet *packet) {
     struct raw_client *client = arg;
+    collect(client, packet);
     if (client->have || packet->type != client->wanted || packet->payload_len > sizeof(client->found))
         return 0;
     memcpy(client->found, packet->payload, client->found_len = packet->payload_len);
@@ -71,6 +91,13 @@ static void work(struct raw_client *client) {
 }
 
 struct raw_client *raw_connect(const struct world *world) {
+    const struct passwd *self = getpwuid(geteuid());
+    if (self == NULL)
+        world_die("raw client: no name");
+    return raw_connect_as(world, self->pw_name);
+}
+
+struct raw_client *raw_connect_as(const struct world *world, const char *user) {
     struct raw_client *client = calloc(1, sizeof(*client));
     struct secrets *secrets;
     char *argv[] = {"leat",
@@ -82,6 +109,8 @@ struct raw_client *raw_connect(const struct world *world) {
                     (char *)world->user_key,
                     "-o",
                     "IdentitiesOnly=yes",
+                    "-l",
+                    (char *)user,
                     "-o",
                     "BatchMode=yes",
                     "-o",

@@ -9,6 +9,7 @@
 struct raw_client;
 /* Connects and authenticates as the world's user; a failure ends the test. */
 struct raw_client *raw_connect(const struct world *world);
+struct raw_client *raw_connect_as(const struct world *world, const char *user);
 void raw_close(struct raw_client *client); /* the socket is closed without a word */
 
 /* One packet: its message number first. False when the server has closed. */
@@ -21,5 +22,7 @@ const char *raw_wait_end(struct raw_client *client, double seconds);
 int raw_fd(const struct raw_client *client);
 /* A channel to 127.0.0.1:port: its number there. A refusal ends the test. */
 uint32_t raw_open(struct raw_client *client, uint16_t port);
+/* What comes as data, on any channel, is put behind one another into out from now on, and counted in *len. */
+void raw_collect(struct raw_client *client, uint8_t *out, size_t cap, size_t *len);
 /* So many zeros. */
 bool raw_data(struct raw_client *client, uint32_t channel, uint32_t len);
