@@ -42,7 +42,11 @@ struct load_job {
                     from the plan; 0: each flow sends when the last message is back */
     double warmup_s, measure_s; /* the job ends after both; measure_s 0: until load_stop */
     uint64_t bytes_per_flow;    /* bulk: the job ends when all flows are through, and measures from start to end */
-    uint64_t pause_bytes; /* LOAD_DOWN: stalled readers: a flow reads this much and then no more until load_stop */
+    uint64_t pause_bytes;  /* LOAD_DOWN: stalled readers: a flow reads this much and then no more until load_stop */
+    bool resumes;          /* … and then the rest of bytes_per_flow: the job goes on to that end */
+    double pace;           /* LOAD_DOWN: bytes per second that the target sends at most, over all flows, evenly */
+    uint32_t buffer_bytes; /* SO_SNDBUF and SO_RCVBUF at both ends: thousands of stalled flows in the kernel's own
+                              would use up what it has for all sockets of the machine; 0: the kernel's choice */
     uint64_t key;
     uint32_t patience_ms; /* a flow on which nothing moves for so long fails the job; 0: 10 s */
     bool reconnect;       /* a flow that breaks is opened again (recovery); the gap is in longest_stall_s */

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 static bool is_paused(const struct job *job, const struct flow *flow) {
-    return job->wanted->pause_bytes > 0 && flow->bulk.arrived >= job->wanted->pause_bytes;
+    return job->wanted->pause_bytes > 0 && !job->is_resumed && flow->bulk.arrived >= job->wanted->pause_bytes;
 }
 
 static uint64_t limit_of(const struct job *job) {
@@ -63,7 +63,7 @@ static void on_download(struct job *job, struct flow *flow, uint32_t events) {
             flow_break(job, flow, ECONNRESET);
         return;
     }
-    if (job->wanted->pause_bytes > 0 && job->wanted->pause_bytes - bulk->arrived < most)
+    if (job->wanted->pause_bytes > 0 && !job->is_resumed && job->wanted->pause_bytes - bulk->arrived < most)
         most = (size_t)(job->wanted->pause_bytes - bulk->arrived);
     int64_t n = load_receive_stream(&flow->in, flow->fd, job->buffer, most);
     if (n > 0)
@@ -179,6 +179,22 @@ static void on_tick(struct job *job) {
     load_pace_tick(&job->pace, job->started);
 }
 
+/* Those that stand still because they were to read again. */
+static bool on_stop(struct job *job) {
+    if (!job->wanted->resumes || job->is_resumed)
+        return false;
+    uint64_t now = load_now();
+    for (uint32_t i = 0; i < job->flow_count; i++) {
+        struct flow *flow = &job->flows[i];
+        if (flow->state == FLOW_RUNNING && is_paused(job, flow)) {
+            flow->moved_ns = flow->bulk.last_ns = now;
+            flow_want(job, flow, EPOLLIN);
+        }
+    }
+    job->is_resumed = true;
+    return true;
+}
+
 static bool is_waiting(const struct job *job, const struct flow *flow) {
     return !is_paused(job, flow);
 }
@@ -215,6 +231,7 @@ const struct load_driver load_bulk_driver = {.on_greeted = on_greeted,
                                              .on_event = on_event,
                                              .on_broken = on_broken,
                                              .on_tick = on_tick,
+                                             .on_stop = on_stop,
                                              .is_waiting = is_waiting,
                                              .position = position,
                                              .is_drained = is_drained,

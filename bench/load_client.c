@@ -31,7 +31,9 @@ static bool job_is_sane(const struct load_job *job) {
         return false;
     if (job->bytes_per_flow > 0 && job->kind != LOAD_DOWN && job->kind != LOAD_UP)
         return false;
-    return job->kind == LOAD_DOWN || (job->both_flows == 0 && job->pause_bytes == 0);
+    if (job->resumes && (job->pause_bytes == 0 || job->bytes_per_flow <= job->pause_bytes))
+        return false;
+    return job->kind == LOAD_DOWN || (job->both_flows == 0 && job->pause_bytes == 0 && job->pace == 0);
 }
 
 static void load_free(struct load *load) {

@@ -75,6 +75,7 @@ void flow_open(struct job *job, struct flow *flow) {
         return;
     }
     load_socket_prepare(flow->fd);
+    load_socket_buffers(flow->fd, job->wanted->buffer_bytes);
     if ((connect(flow->fd, address, sizeof(job->wanted->address)) != 0 && errno != EINPROGRESS) ||
         epoll_ctl(job->epoll, EPOLL_CTL_ADD, flow->fd, &event) != 0)
         flow_break(job, flow, errno);
@@ -91,10 +92,13 @@ static void flow_greet(struct job *job, struct flow *flow) {
     struct load_wish wish = {.magic = LOAD_MAGIC,
                              .kind = flow->is_up ? LOAD_UP : job->wanted->kind,
                              .message_bytes = job->wanted->message_bytes,
+                             .buffer_bytes = job->wanted->buffer_bytes,
                              .up_key = key_of(job, flow, true),
                              .down_key = key_of(job, flow, false)};
     if (wish.kind == LOAD_DOWN)
         wish.bytes = bytes_left(job, flow);
+    if (wish.kind == LOAD_DOWN && job->wanted->pace > 0)
+        wish.pace = (uint64_t)(job->wanted->pace / job->wanted->flows) + 1;
     getsockopt(flow->fd, SOL_SOCKET, SO_ERROR, &error, &len);
     if (error != 0) {
         flow_break(job, flow, error);

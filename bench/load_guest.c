@@ -222,6 +222,8 @@ static bool guest_begin(struct host *host, struct guest *guest) {
         return false;
     stream_init(&guest->in, wish->up_key);
     stream_init(&guest->out, wish->down_key);
+    load_socket_buffers(guest->fd, wish->buffer_bytes);
+    load_socket_pace(guest->fd, wish->pace);
     if (wish->kind == LOAD_DOWN) {
         guest->unsent = wish->bytes > 0 ? wish->bytes : UINT64_MAX;
         guest_want(host, guest, EPOLLIN | EPOLLOUT);

@@ -132,7 +132,9 @@ static void on_channel(struct job *job) {
         job_fail(job, "the harness is gone");
     else if (job->warm_ns == 0)
         job_fail(job, "stopped before all flows were there");
-    else if (job->phase == PHASE_WARMUP)
+    else if (job->driver->on_stop != NULL && job->driver->on_stop(job))
+        return;
+    if (job->phase == PHASE_WARMUP)
         begin_measuring(job, load_now());
     if (job->phase == PHASE_MEASURING)
         end_measuring(job, load_now());

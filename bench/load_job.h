@@ -64,6 +64,7 @@ struct load_driver {
     void (*on_all_running)(struct job *job, uint64_t now);          /* NULL: the first time */
     void (*on_turn)(struct job *job);                               /* NULL */
     void (*on_tick)(struct job *job);                               /* NULL */
+    bool (*on_stop)(struct job *job);                               /* NULL; true: it goes on to an end of its own */
     uint64_t (*next_ns)(const struct job *job);                     /* NULL: when on_turn is needed, without an event */
     bool (*is_waiting)(const struct job *job, const struct flow *); /* does a RUNNING one wait for something? */
     uint64_t (*position)(const struct flow *flow);                  /* for messages */
@@ -80,6 +81,7 @@ struct job {
     int epoll, channel; /* to the harness: a byte of ours: ready; a byte of its: stop */
     enum phase phase;
     struct flow *flows;
+    bool is_resumed; /* those that were paused read the rest */
     uint32_t flow_count, started, pending, pending_max, running_once, done;
     uint64_t begun_ns, tick_ns, patience_ns, patience_look_ns;
     uint64_t warm_ns, end_ns;                /* planned; end UINT64_MAX: by load_stop */

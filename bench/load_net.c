@@ -1,6 +1,7 @@
 #include "bench/load_net.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 
 /* A rest is as long as a flow needs for so much, which the smallest of receive buffers has room for; and there is none
  * below 100 MB/s. */
+#define SMALL_SEGMENT_BYTES 536 /* RFC 9293 §3.7.1: what every host takes */
 #define REST_BYTES (48u << 10)
 #define REST_NS_MAX (500 * UINT64_C(1000))
 #define REST_BYTES_PER_TICK 2000000u
@@ -121,6 +123,20 @@ void load_socket_prepare(int fd) {
     int one = 1;
     fcntl(fd, F_SETFL, O_NONBLOCK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+void load_socket_buffers(int fd, uint64_t bytes) {
+    int size = bytes < INT_MAX ? (int)bytes : INT_MAX, segment = SMALL_SEGMENT_BYTES;
+    if (size == 0)
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment));
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+void load_socket_pace(int fd, uint64_t bytes_per_s) {
+    if (bytes_per_s > 0)
+        setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s, sizeof(bytes_per_s));
 }
 
 void load_socket_reset(int fd) {

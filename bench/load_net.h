@@ -30,6 +30,11 @@ void load_hurry(void);
 bool load_raise_files(uint32_t count, uint32_t *limit);
 /* Non-blocking, and small writes go at once. */
 void load_socket_prepare(int fd);
+/* So much for each of both buffers, and short segments, because the other side's send buffer grows with their length:
+ * best before it connects. 0: as it is. */
+void load_socket_buffers(int fd, uint64_t bytes);
+/* What is sent leaves evenly, at most so many bytes per second; 0: as fast as it goes. */
+void load_socket_pace(int fd, uint64_t bytes_per_s);
 /* close(2) that resets the connection. */
 void load_socket_reset(int fd);
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define LOAD_MAGIC UINT64_C(0x4c4f41442d303101) /* changes with the layout */
+#define LOAD_MAGIC UINT64_C(0x4c4f41442d303102) /* changes with the layout */
 #define LOAD_ACK '!'
 #define LOAD_MESSAGE_BYTES_MAX (16u << 20)
 
@@ -17,6 +17,8 @@ struct load_wish {
     uint32_t kind, message_bytes;
     uint64_t bytes;            /* LOAD_DOWN: so many; 0: without end */
     uint64_t up_key, down_key; /* of the two streams */
+    uint64_t pace;             /* LOAD_DOWN: at most so many bytes per second; 0: as fast as it goes */
+    uint64_t buffer_bytes;     /* of the sockets here; 0: the kernel's own choice */
 };
 
 enum { REPORT_FINAL = 1, REPORT_BAD = 2 };

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #define WORDS_ALL ((1u << WORD_COUNT) - 1)
-#define WORDS_TUNNEL (WORDS_ALL & ~(1u << WORD_REKEY)) /* {rekey} is nothing where there may be no rekeying */
+/* {rekey} is nothing where there may be no rekeying; likewise {limit}. */
+#define WORDS_TUNNEL (WORDS_ALL & ~(1u << WORD_REKEY) & ~(1u << WORD_LIMIT))
+#define WORDS_REKEY (WORDS_TUNNEL | 1u << WORD_REKEY)
+#define WORDS_LIMIT (WORDS_TUNNEL | 1u << WORD_LIMIT)
 #define WORDS_NONE (1u << WORD_BIN)
 
 bool peer_wrong(const struct peer_place *at, const char *format, ...) {
@@ -125,8 +128,8 @@ static const struct key {
     {"files", check_files, WORDS_TUNNEL},         {"prepare", check_commands, WORDS_TUNNEL},
     {"server", check_command, WORDS_TUNNEL},      {"client", check_command, WORDS_TUNNEL},
     {"environment", check_strings, WORDS_TUNNEL}, {"ssh", check_bool, WORDS_NONE},
-    {"rekey", check_strings, WORDS_ALL},          {"negotiated", check_negotiated, WORDS_TUNNEL},
-    {"version", check_commands, WORDS_NONE},
+    {"rekey", check_strings, WORDS_REKEY},        {"negotiated", check_negotiated, WORDS_TUNNEL},
+    {"limit", check_strings, WORDS_LIMIT},        {"version", check_commands, WORDS_NONE},
 };
 
 static const struct key *find_key(const char *name) {

@@ -73,6 +73,7 @@ static void describe(struct peer_data *data) {
     data->peer.about = about != NULL ? about : "";
     data->peer.is_ssh = json_is_true(json_object_get(data->json, "ssh"));
     data->peer.can_rekey = json_object_get(data->json, "rekey") != NULL;
+    data->peer.can_limit = json_object_get(data->json, "limit") != NULL;
     data->peer.has_client = json_object_get(data->json, "client") != NULL;
     data->peer.has_server = json_object_get(data->json, "server") != NULL;
 }

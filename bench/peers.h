@@ -16,13 +16,14 @@
  *   "folders": ["/run/sshd"]  made for root if they are not there, and removed at the end
  *   "rekey", "negotiated": {"arguments": ["-v"], "lines": ["kex: ", …]}   arguments go behind the client's program;
  *                             lines: what its output tells about cipher and keys, from there to the end of the line
+ *   "limit": ["-o", "MemoryLimit={limit}"]   behind both programs, when a scenario limits their memory
  * A line of a file may be {"line": "…", "if": [command]}: it stands where the command succeeds. A name in "needs" may
  * have alternatives ("stunnel|stunnel4": the word is the first), or be a library to preload ("libnss_wrapper.so").
  *
  * In strings: {dir} (the tunnel's own folder), {keys} (world's), {host_public_key} {user_public_key} (their type and
  * text), {listen_host} {listen_port} {server_host} {server_port} (where the server listens) {connect_port} (where the
- * client finds it: the same, but for a proxy between) {target_host} {target_port} {cipher} {rekey} {user} {uid} {gid}
- * {bin} and {PROGRAM} for each name in "needs": its path, from the command line (--program NAME=PATH), beside
+ * client finds it: the same, but for a proxy between) {target_host} {target_port} {cipher} {rekey} {limit} {user} {uid}
+ * {gid} {bin} and {PROGRAM} for each name in "needs": its path, from the command line (--program NAME=PATH), beside
  * leat-bench, or in PATH and the sbin folders. "{{" is a brace. An unknown {word} is an error with file, peer and key
  * named. */
 #ifndef BENCH_PEERS_H
@@ -38,7 +39,7 @@ struct peers;
 
 struct peer {
     const char *name, *about;
-    bool is_ssh, can_rekey, has_client, has_server;
+    bool is_ssh, can_rekey, can_limit, has_client, has_server;
     const char *missing; /* the program that is not installed, or NULL */
 };
 
@@ -57,6 +58,7 @@ const struct peer *peers_find(const struct peers *peers, const char *name);
 struct tunnel_options {
     const char *cipher; /* SSH's name */
     const char *rekey;  /* RekeyLimit's value, or NULL: never */
+    const char *limit;  /* MemoryLimit's value at both ends, or NULL: their own */
     struct sockaddr_in target;
     struct in_addr server_address; /* where the server listens and the client connects (default: loopback) */
     /* Of the server of a peer that has a client too; 0: a free one. To reach it over a proxy, this port is to be known

@@ -110,14 +110,15 @@ void record_peers(struct results *results, const struct plan *plan, const struct
 json_t *record_parameters(const struct plan_step *step, const struct bench_options *options) {
     const struct scenario *scenario = &step->scenario;
     char direction[2] = {(char)scenario->direction, '\0'};
-    return json_pack("{s:i, s:i, s:i, s:i, s:f, s:s, s:f, s:f, s:f, s:i, s:o, s:f, s:f, s:i, s:b, s:b, s:s, s:s}",
+    return json_pack("{s:i, s:i, s:i, s:i, s:f, s:s, s:f, s:f, s:f, s:i, s:o, s:o, s:f, s:f, s:i, s:b, s:b, s:s, s:s}",
                      "flows", (int)scenario->flows, "message_bytes", (int)scenario->message_bytes, "idle_flows",
                      (int)scenario->idle_flows, "at_once", (int)scenario->at_once, "rate", scenario->rate, "direction",
                      direction, "rtt_ms", scenario->shape.rtt_ms, "rate_mbit", scenario->shape.rate_mbit, "loss",
                      scenario->shape.loss, "queue_packets", (int)scenario->shape.queue_packets, "rekey",
-                     text_or_null(scenario->rekey), "seconds", step->seconds, "warmup_s", step->warmup_s, "rounds",
-                     (int)step->rounds, "warmup_round", step->has_warmup_round, "fresh_tunnel",
-                     scenario->needs_fresh_tunnel, "cipher", options->cipher, "size", size_name(options->size));
+                     text_or_null(scenario->rekey), "limit", text_or_null(scenario->limit), "seconds", step->seconds,
+                     "warmup_s", step->warmup_s, "rounds", (int)step->rounds, "warmup_round", step->has_warmup_round,
+                     "fresh_tunnel", scenario->needs_fresh_tunnel, "cipher", options->cipher, "size",
+                     size_name(options->size));
 }
 
 void record_end(struct results *results, bool interrupted) {

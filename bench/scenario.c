@@ -28,6 +28,8 @@ bool scenario_suits(const struct scenario *scenario, enum scenario_size size, co
         return false;
     if (scenario->rekey != NULL && !scenario->rekeys_if_able && !peer->can_rekey)
         return false;
+    if (scenario->limit != NULL && !peer->can_limit)
+        return false;
     if (scenario->relays_only && peer->has_client)
         return false;
     bool is_smoke = size == SIZE_SMOKE && scenario->smoke_peers != NULL;

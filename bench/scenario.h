@@ -19,11 +19,12 @@ struct scenario {
     const char *name, *title, *group; /* "bulk/down/8", "bulk down, 8 flows", "bulk" */
     bool (*run)(const struct scenario *scenario, struct round *round);
     uint32_t flows, message_bytes, idle_flows, at_once;
-    double rate;                                      /* messages per second */
-    int direction;                                    /* 'd', 'u', 'b' */
-    struct link_shape shape;                          /* rtt_ms > 0 or rate > 0: over a link of its own */
-    const char *rekey;                                /* RekeyLimit for the tunnel */
-    double seconds[SIZE_COUNT];                       /* measured time of a round; 0: not in a run of this size */
+    double rate;                /* messages per second */
+    int direction;              /* 'd', 'u', 'b' */
+    struct link_shape shape;    /* rtt_ms > 0 or rate > 0: over a link of its own */
+    const char *rekey;          /* RekeyLimit for the tunnel */
+    const char *limit;          /* MemoryLimit for both ends */
+    double seconds[SIZE_COUNT]; /* measured time of a round; 0: not in a run of this size */
     double alone_s; /* of one that is in no run but when it is asked for by its very name; 0: not such a one */
     unsigned rounds[SIZE_COUNT];                      /* 0: the run's own number */
     bool needs_ssh, needs_client, needs_fresh_tunnel; /* fresh: stopped and started for every round */

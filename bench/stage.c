@@ -80,6 +80,7 @@ static void place_all(struct stage *stage) {
     stage->load_place = stage_place(&options->load_pin);
     stage->tunnel_options = (struct tunnel_options){.cipher = options->cipher,
                                                     .rekey = stage->step->scenario.rekey,
+                                                    .limit = stage->step->scenario.limit,
                                                     .target = stage->target.address,
                                                     .server_address = loopback(),
                                                     .client_place = stage_place(&options->client_pin),

@@ -93,6 +93,7 @@ static void set_words(struct launch *launch) {
     launch->words.values[WORD_KEYS] = world_dir(launch->world);
     launch->words.values[WORD_CIPHER] = options->cipher;
     launch->words.values[WORD_REKEY] = options->rekey;
+    launch->words.values[WORD_LIMIT] = options->limit;
     launch->words.values[WORD_BIN] = words_bin();
     set_host(launch, WORD_LISTEN_HOST, launch->listen_host, launch->listen_address);
     set_host(launch, WORD_SERVER_HOST, launch->server_host, launch->server_address);
@@ -211,8 +212,15 @@ static char **insert(char **argv, char **more) {
     return all;
 }
 
+static char **side_argv(const struct launch *launch, const char *side) {
+    char **argv = strings_of(launch, part(launch, side));
+    if (launch->options->limit != NULL && part(launch, "limit") != NULL)
+        argv = insert(argv, strings_of(launch, part(launch, "limit")));
+    return argv;
+}
+
 static char **client_argv(const struct launch *launch) {
-    char **argv = strings_of(launch, part(launch, "client"));
+    char **argv = side_argv(launch, "client");
     if (launch->options->rekey != NULL && part(launch, "rekey") != NULL)
         argv = insert(argv, strings_of(launch, part(launch, "rekey")));
     if (launch->tells)
@@ -250,9 +258,8 @@ static bool start_side(const struct launch *launch, const char *side, char **arg
 static bool start_both(const struct launch *launch) {
     struct tunnel *tunnel = launch->tunnel;
     const struct peer *peer = &launch->data->peer;
-    return (!peer->has_server ||
-            start_side(launch, "server", strings_of(launch, part(launch, "server")), &tunnel->server,
-                       peer->has_client ? launch->server_port : launch->listen_port)) &&
+    return (!peer->has_server || start_side(launch, "server", side_argv(launch, "server"), &tunnel->server,
+                                            peer->has_client ? launch->server_port : launch->listen_port)) &&
            (!peer->has_client ||
             start_side(launch, "client", client_argv(launch), &tunnel->client, launch->listen_port));
 }

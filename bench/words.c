@@ -22,6 +22,7 @@ static const char *const names[WORD_COUNT] = {
     [WORD_TARGET_PORT] = "target_port",
     [WORD_CIPHER] = "cipher",
     [WORD_REKEY] = "rekey",
+    [WORD_LIMIT] = "limit",
     [WORD_USER] = "user",
     [WORD_UID] = "uid",
     [WORD_GID] = "gid",

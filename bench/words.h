@@ -19,6 +19,7 @@ enum word {
     WORD_TARGET_PORT,
     WORD_CIPHER,
     WORD_REKEY,
+    WORD_LIMIT,
     WORD_USER,
     WORD_UID,
     WORD_GID,

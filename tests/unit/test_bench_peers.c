@@ -515,6 +515,23 @@ PEERS_TEST(what_is_asked_of_ssh) {
     cr_assert_null(peer_versions(peers, find("direct")));
 }
 
+PEERS_TEST(both_ends_of_leat_are_limited) {
+    char line[2048];
+    struct tunnel tunnel;
+    struct tunnel_options options = options_to(9);
+    load_builtin();
+    cr_assert(find("leat→leatd")->can_limit && !find("ssh→leatd")->can_limit);
+    if (find("leat→leatd")->missing != NULL)
+        cr_skip("leat is not beside this test");
+    options.limit = "64M";
+    cr_assert(tunnel_start(world, peers, find("leat→leatd"), &options, &tunnel, why, sizeof why), "%s", why);
+    read_command_line(tunnel.client.pid, line, sizeof line);
+    cr_expect_not_null(strstr(line, "leat -o MemoryLimit=64M "), "%s", line);
+    read_command_line(tunnel.server.pid, line, sizeof line);
+    cr_expect_not_null(strstr(line, "leatd -o MemoryLimit=64M "), "%s", line);
+    tunnel_stop(world, &tunnel);
+}
+
 PEERS_TEST(what_leat_negotiates) {
     struct tunnel_options options = options_to(9);
     load_builtin();

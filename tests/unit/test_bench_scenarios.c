@@ -107,13 +107,13 @@ Test(scenarios, every_peer_is_built_in) {
 }
 
 Test(scenarios, what_was_asked_for_is_there) {
-    static const char *const names[] = {"bulk/down/1",      "bulk/up/1",        "bulk/both/1",     "bulk/down/8",
-                                        "bulk/up/8",        "bulk/both/8",      "bulk/down/64",    "bulk/up/64",
-                                        "bulk/both/64",     "messages/64",      "messages/65536",  "latency/rate",
-                                        "latency/loaded",   "opens/32",         "opens/idle-1000", "opens/idle-4000",
-                                        "opens/idle-10000", "ssh/jumps",        "memory/flow",     "memory/connection",
-                                        "fairness/64",      "fairness/stalled", "rekey/bulk",      "rekey/latency",
-                                        "recovery/killed",  "recovery/cut"};
+    static const char *const names[] = {
+        "bulk/down/1",     "bulk/up/1",         "bulk/both/1",        "bulk/down/8",     "bulk/up/8",
+        "bulk/both/8",     "bulk/down/64",      "bulk/up/64",         "bulk/both/64",    "messages/64",
+        "messages/65536",  "latency/rate",      "latency/loaded",     "opens/32",        "opens/idle-1000",
+        "opens/idle-4000", "opens/idle-10000",  "ssh/jumps",          "memory/flow",     "memory/connection",
+        "fairness/64",     "fairness/stalled",  "rekey/bulk",         "rekey/latency",   "latency/busy",
+        "rekey/busy",      "memory/limit-1000", "memory/limit-10000", "recovery/killed", "recovery/cut"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         find(names[i]);
     cr_assert_eq(find("ssh/jumps")->at_once, 16);
@@ -233,10 +233,11 @@ Test(scenarios, suits_who_is_listed_or_named) {
 Test(scenarios, suits_nobody_who_lacks_what_is_needed) {
     struct peer relay = {.name = "a", .has_server = true}, ssh = {.name = "a", .is_ssh = true, .has_client = true};
     struct scenario any = {.name = "x", .peers = only_a}, needs_ssh = any, needs_client = any, rekeys = any,
-                    relays = any;
+                    relays = any, limits = any;
     needs_ssh.needs_ssh = true;
     needs_client.needs_client = true;
     rekeys.rekey = "1M";
+    limits.limit = "64M";
     relays.relays_only = true;
     for (int named = 0; named < 2; named++) {
         cr_assert(scenario_suits(&any, SIZE_STANDARD, &relay, named));
@@ -246,6 +247,10 @@ Test(scenarios, suits_nobody_who_lacks_what_is_needed) {
         cr_assert(scenario_suits(&needs_client, SIZE_STANDARD, &ssh, named));
         cr_assert(scenario_suits(&relays, SIZE_STANDARD, &relay, named));
         cr_assert_not(scenario_suits(&relays, SIZE_STANDARD, &ssh, named));
+        cr_assert_not(scenario_suits(&limits, SIZE_STANDARD, &ssh, named));
+        ssh.can_limit = true;
+        cr_assert(scenario_suits(&limits, SIZE_STANDARD, &ssh, named));
+        ssh.can_limit = false;
         ssh.can_rekey = false;
         cr_assert_not(scenario_suits(&rekeys, SIZE_STANDARD, &ssh, named));
         ssh.can_rekey = true;
