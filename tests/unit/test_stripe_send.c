@@ -95,11 +95,13 @@ Test(stripe_send, tiny_records) {
         rig_expect(stripe, i % 2, RECORD_DATA, i, 1);
     }
     rig_give(stripe, 1000);
+    stripe_end(stripe);
     rig_expect_silence(stripe, 0);
     stripe_lane_gone(stripe, 1, false);
     rig_expect(stripe, 0, RECORD_DATA, 1, 1);
     cr_assert_eq(rig_say(stripe, 0, RECORD_TAKEN, LIMIT_STRIPE_CHUNKS, MIB), 0);
     rig_expect(stripe, 0, RECORD_DATA, LIMIT_STRIPE_CHUNKS, 1000);
+    rig_expect(stripe, 0, RECORD_END, LIMIT_STRIPE_CHUNKS + 1000, 0);
     rig_destroy(stripe);
 }
 
