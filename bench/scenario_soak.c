@@ -20,8 +20,9 @@
 #define ENDS_S 60.0
 #define RESTART_S 60.0
 #define PATIENCE_MS 30000u
-#define BYTES_MAX (UINT64_C(96) << 20)
-#define GAP_S 0.3 /* for which the cut link stays cut */
+#define BYTES_MAX 100e6
+#define BYTES_S 2.0 /* what is under way is through in so long */
+#define GAP_S 0.3   /* for which the cut link stays cut */
 
 struct soaking {
     struct round *round;
@@ -142,12 +143,17 @@ static void values(const struct soaking *soaking, const struct soak_counts *coun
     soak_watch_values(&soaking->watch);
 }
 
+static uint64_t bytes_max(const struct link_shape *shape) {
+    double bytes = shape->rate_mbit > 0 ? shape->rate_mbit * 1e6 / 8 * BYTES_S : BYTES_MAX;
+    return (uint64_t)fmin(bytes, BYTES_MAX);
+}
+
 static bool run(struct soaking *soaking, const struct scenario *scenario) {
     struct round *round = soaking->round;
     struct soak_job job = {.address = round->tunnel->address,
                            .seed = soaking->seed,
                            .rate = scenario->rate,
-                           .bytes_max = BYTES_MAX,
+                           .bytes_max = bytes_max(&scenario->shape),
                            .patience_ms = PATIENCE_MS};
     struct soak_counts counts;
     struct load_result result;
