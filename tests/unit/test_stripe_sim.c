@@ -375,6 +375,7 @@ static void run(uint64_t *state) {
     sides[random_below(rng, 2)].ends_last = random_chance(rng, 2);
     for (unsigned i = 0; i <= random_below(rng, LANES); i++)
         path_add();
+    path_join(&paths[0]);
     while (any_path()) {
         if (!step())
             now_ns = next_event();
