@@ -258,6 +258,32 @@ Test(striped_server, a_restricted_key_does_not_join_what_it_may_not_open) {
     raw_close(client);
 }
 
+/* Told twice: nobody waits any longer, and nothing is left. */
+Test(striped_server, a_server_that_stops_at_once) {
+    struct lane lane;
+    world_leatd(&world, "DrainTimeout 60");
+    struct raw_client *client = raw_connect(&world);
+    lane_open(&lane, client, stripe(target_port(target)));
+    process_kill(world.server, SIGTERM);
+    cr_expect(process_says(world.server, "draining", 20));
+    process_kill(world.server, SIGTERM);
+    cr_expect_eq(process_wait(world.server, 20), 0, "%s", process_log(world.server));
+    cr_expect(process_says(world.server, "forward closed", 1));
+    raw_close(client);
+}
+
+Test(striped_server, idle_for_as_long_as_a_direct_tcpip_may_be) {
+    struct lane lane;
+    size_t len;
+    world_leatd(&world, "ChannelTimeout direct-tcpip=1");
+    struct raw_client *client = raw_connect(&world);
+    lane_open(&lane, client, stripe(target_port(target)));
+    cr_expect_not_null(raw_wait(client, MSG_CHANNEL_CLOSE, &len, 20), "%s", process_log(world.server));
+    cr_expect(process_says(world.server, "forward closed", 20), "%s", process_log(world.server));
+    raw_close(client);
+    cr_expect(process_says(world.server, "idle for too long", 20));
+}
+
 Test(striped_server, a_server_that_stops_waits_for_it) {
     struct lane lane;
     world_leatd(&world, "DrainTimeout 60");

@@ -34,6 +34,7 @@ struct stripes {
     struct wire wires[WIRES];
     unsigned wires_count;
     bool no_joining;
+    uint64_t memory; /* the budget; 0: the usual */
 };
 static struct stripes rig;
 
@@ -95,7 +96,7 @@ static const struct striped_name rig_name = {.user = "user", .host = "host", .po
 static void rig_begin(enum io_backend backend, unsigned lanes) {
     int fds[2], near, far;
     rig_init(&rig.shard, backend, 0);
-    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
+    window_budget_init(&rig.budget, rig.memory != 0 ? rig.memory : LIMIT_WINDOW_BUDGET_BYTES);
     for (unsigned i = 0; i < 2; i++) {
         rig_tcp_pair(fds);
         rig.sides[i].app = fds[1];

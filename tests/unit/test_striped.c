@@ -34,6 +34,27 @@ RIG_TEST(striped, three_lanes_both_ways) {
     cr_expect_eq(rig_descriptors(), before);
 }
 
+/* What may be read of the application becomes less while it is being read. */
+RIG_TEST(striped, little_memory_for_many) {
+    for (rig.memory = 8 * LIMIT_CHANNEL_PACKET_BYTES; rig.memory <= 2 * MIB; rig.memory *= 2) {
+        uint64_t memory = rig.memory;
+        rig = (struct stripes){.memory = memory};
+        rig_begin(backend, 3);
+        both_send(3 * MIB, 2 * MIB);
+        uint64_t limit_ns = io_clock_ns() + RIG_TIMEOUT_NS;
+        while (!rig.sides[0].ended || !rig.sides[1].ended) {
+            cr_assert(io_clock_ns() < limit_ns);
+            cr_assert(atomic_load(&rig.budget.used) <= memory);
+            rig.sides[0].stalled = rig.sides[1].stalled = io_clock_ns() / RIG_MS % 2 == 0;
+            rig_drive();
+        }
+        rig.sides[0].stalled = rig.sides[1].stalled = false;
+        rig_drive();
+        rig_finish();
+        expect_whole();
+    }
+}
+
 RIG_TEST(striped, little_takes_one_lane) {
     rig_begin(backend, 3);
     both_send(1, LIMIT_STRIPE_JOIN_BYTES - 2);
