@@ -62,10 +62,17 @@
 #define LIMIT_SPARSE_PACKET_BYTES 4096u /* a sparse flow's are no larger, */
 #define LIMIT_SPARSE_BYTES (32u << 10)  /* and all that it moves is no more in two windows */
 #define LIMIT_SPARSE_WINDOW_NS UINT64_C(64000000)
-#define LIMIT_RECV_MIN_BYTES 65536u         /* less room than this in the ring: spill the oldest slices first */
-#define LIMIT_CONTROL_BYTES 65536u          /* sealed control packets in one batch */
-#define LIMIT_CONTROL_PACKET_BYTES 4096u    /* payload of one */
-#define LIMIT_NOTSENT_BYTES (256u << 10)    /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
+#define LIMIT_RECV_MIN_BYTES 65536u      /* less room than this in the ring: spill the oldest slices first */
+#define LIMIT_CONTROL_BYTES 65536u       /* sealed control packets in one batch */
+#define LIMIT_CONTROL_PACKET_BYTES 4096u /* payload of one */
+#define LIMIT_NOTSENT_BYTES (256u << 10) /* TCP_NOTSENT_LOWAT: what is queued beyond this stays ours to schedule */
+/* On a long path, of what may be under way: a half for a flow that has the connection to itself, else an eighth. */
+#define LIMIT_NOTSENT_ALONE_PART 2u
+#define LIMIT_NOTSENT_ALONE_BYTES (16u << 20)
+#define LIMIT_NOTSENT_SHARED_PART 8u
+#define LIMIT_NOTSENT_SHARED_BYTES (4u << 20)
+#define LIMIT_LONG_PATH_US 5000u            /* a round trip above this makes a long path */
+#define LIMIT_PATH_LOOK_BYTES (1u << 20)    /* sent from one look at the path to the next */
 #define LIMIT_TRIM_NS UINT64_C(1000000000)  /* memory that was not used for so long goes back to the system */
 #define LIMIT_SHORT_PATH_US 500u            /* a round trip below this makes a short path */
 #define LIMIT_SHORT_PATH_BYTES (1u << 20)   /* the kernel's receive buffer there: 1 GB/s and more, and little queue */

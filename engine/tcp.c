@@ -1,8 +1,8 @@
 #include "engine/tcp.h"
 #include "engine/limits.h"
 #include <linux/socket.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -41,6 +41,14 @@ static void keep_receive_buffer(int fd) {
     lock |= SOCK_RCVBUF_LOCK; /* the option sets both buffers' */
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
     (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
+}
+
+uint64_t tcp_long_path_bytes(int fd) {
+    struct tcp_info info = {.tcpi_min_rtt = 0}; /* the least: bulk and busy processors do not make a path longer */
+    socklen_t len = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_min_rtt < LIMIT_LONG_PATH_US)
+        return 0;
+    return (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
 }
 
 void tcp_tune(int fd) {

@@ -1,9 +1,13 @@
 #pragma once
 /* What every TCP socket of ours is set to, whoever made it. */
+#include <stdint.h>
 
 /* TCP_NODELAY; and on a leg that does not leave this machine Reno instead of the system's congestion control: with
  * nothing to be fair to, BBR's pacing is only timers. On a short path (LIMIT_SHORT_PATH_US) the receive buffer stays at
  * LIMIT_SHORT_PATH_BYTES: it is more than such a path holds, and what autotuning would add is only a queue, in which
- * small messages stand behind megabytes of bulk. For a connected socket. Best effort: on other stream sockets it changes
- * nothing. */
+ * small messages stand behind megabytes of bulk. For a connected socket. Best effort: on other stream sockets it
+ * changes nothing. */
 void tcp_tune(int fd);
+/* Bytes that may be under way now (the congestion window); 0: on a path that is not long (LIMIT_LONG_PATH_US), or on no
+ * TCP socket. */
+uint64_t tcp_long_path_bytes(int fd);

@@ -61,10 +61,10 @@ int hello_read(struct bytes data, struct hello *hello) {
     return ERR_PROTOCOL;
 }
 
-/* A MaxWindow of the user's own stands. */
+/* A MaxWindow of the user's own stands; OpenSSH's cap does, whatever it says. */
 static void take(struct session *session, const struct hello *hello) {
     session->peer = *hello;
-    if (session->options.window_max == 0)
+    if (session->options.window_max == 0 && transport_peer(session->transport) != PEER_OPENSSH)
         mux_raise_window(&session->mux, at_most(hello->window_max, LIMIT_WINDOW_LEATD_BYTES));
 }
 

@@ -6,7 +6,6 @@
 #include "ssh/relay.h"
 #include "ssh/session_internal.h"
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,15 +67,12 @@ void session_set_alive(struct session *session, uint64_t interval_ns, uint32_t c
 
 /* ---- start and end ---- */
 
-static void set_socket_options(int fd) {
-    int lowat = LIMIT_NOTSENT_BYTES;
-    tcp_tune(fd);
-    /* A proxy's socketpair does not have it, and works without. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
-}
-
+/* A larger window of the user's own would make OpenSSH slower, not faster. */
 static uint32_t window_max(const struct session_options *options) {
-    return options->window_max != 0 ? options->window_max : LIMIT_WINDOW_OPENSSH_BYTES;
+    bool capped = transport_peer(options->transport) == PEER_OPENSSH;
+    if (options->window_max == 0 || (capped && options->window_max > LIMIT_WINDOW_OPENSSH_BYTES))
+        return LIMIT_WINDOW_OPENSSH_BYTES;
+    return options->window_max;
 }
 
 /* Nothing is in flight and nobody holds a slice: the last task of a session. */
@@ -136,7 +132,8 @@ int session_start(struct session *session, struct shard *shard, const struct ses
         session_send_release(session);
         return err;
     }
-    set_socket_options(session->fd);
+    tcp_tune(session->fd);
+    session_path_apply(session);
     uint64_t now = shard_now(shard);
     if (options->alive_interval_ns != 0)
         timer_arm(&shard->timers, &session->alive, now + options->alive_interval_ns);

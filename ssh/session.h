@@ -85,6 +85,9 @@ struct session {
     uint64_t shared_until_ns;  /* more than that channel's data came lately */
     uint64_t awaited_until_ns; /* a sparse flow's packet passed lately, in bulk */
     uint32_t sparse_seen;      /* of the mux's sparse_packets */
+    int unsent_max;            /* TCP_NOTSENT_LOWAT */
+    uint64_t path_bytes;       /* under way on a long path; 0: it is not long */
+    uint64_t path_seen_at;     /* bytes_out when that was looked at */
     bool ending, disconnect_due, quieting, work_again;
     int end_err;
     char end_reason[512];

@@ -30,6 +30,10 @@ const struct tempo *session_sizes(const struct session *session);
 void session_tempo_packet(struct session *session, const struct packet *packet); /* it has come */
 void session_tempo_update(struct session *session);                              /* once a turn */
 
+/* session_path.c */
+void session_path_apply(struct session *session); /* what the kernel may hold unsent, as tempo and path have it */
+void session_path_sent(struct session *session);  /* looks at the path again, when enough was sent */
+
 /* session_send.c */
 void session_send_init(struct session *session);
 void session_send_stop(struct session *session);    /* disarms timers; cancels the send unless a DISCONNECT is due */

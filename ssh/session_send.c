@@ -204,8 +204,10 @@ static void batch_release(struct session *session) {
 static void on_send(struct io_op *op, int32_t res) {
     struct session *session = list_entry(op, struct session, send);
     batch_release(session);
-    if (res > 0)
+    if (res > 0) {
         session->bytes_out += (uint64_t)res;
+        session_path_sent(session);
+    }
     if (session->ending && !session->disconnect_due)
         return session_try_finish(session);
     if (res < 0 && !session->ending)

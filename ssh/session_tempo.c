@@ -3,9 +3,6 @@
 #include "engine/limits.h"
 #include "ssh/messages.h"
 #include "ssh/session_internal.h"
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 static const struct tempo tempos[] = {
     [TEMPO_ALONE] = {.receive_bytes = LIMIT_RECV_BATCH_BYTES,
@@ -42,12 +39,10 @@ static bool in_bulk(const struct session *session) {
            session->mux.queued_bytes + session->batch.bytes > LIMIT_AWAITED_SEND_BYTES;
 }
 
-/* What the kernel holds on the way is a queue too. Best effort: a proxy's socketpair has no such option. */
+/* What the kernel holds on the way is a queue too. */
 static void set_kernel_sizes(struct session *session) {
-    bool awaited = session->tempo == TEMPO_AWAITED;
-    int notsent = awaited ? LIMIT_AWAITED_NOTSENT_BYTES : LIMIT_NOTSENT_BYTES;
-    (void)setsockopt(session->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &notsent, sizeof(notsent));
-    if (awaited)
+    session_path_apply(session);
+    if (session->tempo == TEMPO_AWAITED)
         session_receive_low(session, session_sizes(session)->receive_low);
 }
 

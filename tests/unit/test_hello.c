@@ -265,6 +265,21 @@ RIG_TEST(hello, nobody_else_is_asked) {
     stock(backend, "SSH-2.0-dropbear_2022.83\r\n");
 }
 
+static void openssh_s_window(enum io_backend backend, uint32_t own, uint32_t becomes) {
+    begin_client(backend, "SSH-2.0-OpenSSH_10.2\r\n", own);
+    expect_windows(becomes);
+    end_client();
+}
+RIG_TEST(hello, openssh_s_window_has_its_cap) {
+    openssh_s_window(backend, 0, LIMIT_WINDOW_OPENSSH_BYTES);
+}
+RIG_TEST(hello, openssh_s_window_has_its_cap_whatever_the_user_says) {
+    openssh_s_window(backend, LIMIT_WINDOW_LEATD_BYTES, LIMIT_WINDOW_OPENSSH_BYTES);
+}
+RIG_TEST(hello, openssh_s_window_may_be_smaller) {
+    openssh_s_window(backend, LIMIT_WINDOW_OPENSSH_BYTES - 1, LIMIT_WINDOW_OPENSSH_BYTES - 1);
+}
+
 static void window_becomes(enum io_backend backend, uint32_t own, uint32_t said, uint32_t becomes) {
     uint8_t value[4];
     codec_put_u32(value, said);
@@ -309,6 +324,17 @@ RIG_TEST(hello, a_server_answers) {
     cr_expect(far_hello.resets_by_close && far_hello.window_max == LIMIT_WINDOW_LEATD_BYTES);
     cr_expect(rig.session->peer.resets_by_close);
     cr_expect_eq(rig.session->mux.window_max, LIMIT_WINDOW_LEATD_BYTES);
+    session_rig_end();
+}
+
+/* OpenSSH says no hello. Who says one in its name has its window. */
+RIG_TEST(hello, a_server_raises_no_window_of_openssh) {
+    uint8_t out[HELLO_BYTES];
+    begin(backend, "SSH-2.0-OpenSSH_9.2p1\r\n", true, 0);
+    far_asks((struct bytes){.at = out, .len = hello_write(out)});
+    RIG_GO_UNTIL(rig.counts[MSG_REQUEST_SUCCESS] == 1);
+    cr_expect(rig.session->peer.resets_by_close);
+    cr_expect_eq(rig.session->mux.window_max, LIMIT_WINDOW_OPENSSH_BYTES);
     session_rig_end();
 }
 
