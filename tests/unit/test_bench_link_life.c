@@ -1,5 +1,6 @@
 /* How links are cut, mended and ended, and for whom they are. */
 #define LINK_SUITE link_life
+#include "bench/link_carrier.h"
 #include "link_traffic.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -199,4 +200,36 @@ Test(link_life, an_ordinary_user_has_namespaces_too) {
     if (WEXITSTATUS(status) == 4)
         cr_skip_test("refused here");
     cr_assert_eq(WEXITSTATUS(status), 0);
+}
+
+/* As a machine has them that was tuned, or was not; and the harness' own network is as it was. */
+Test(link_life, its_tcp_has_limits_of_its_own) {
+    static const struct link_shape shape = {
+        .rtt_ms = 1, .tcp_receive_max = 1234567, .tcp_send_max = 100000, .congestion = "reno"};
+    struct link link;
+    struct link_tcp before = {.receive = ""}, after = {.receive = ""};
+    char why[4096];
+    cr_assert(link_needs_namespaces(&shape));
+    link_tcp_get(&before);
+    cr_assert(link_start(&link, &shape, true, why, sizeof(why)), "%s", why);
+    if (link.is_proxy) {
+        link_stop(&link);
+        cr_skip_test("no namespaces: %s", why);
+    }
+    cr_expect_not_null(strstr(link.tcp.receive, " 1234567"), "%s", link.tcp.receive);
+    cr_expect_not_null(strstr(link.tcp.send, " 100000"), "%s", link.tcp.send);
+    cr_expect_str_eq(link.tcp.congestion, "reno");
+    link_stop(&link);
+    link_tcp_get(&after);
+    cr_expect(memcmp(&before, &after, sizeof(before)) == 0);
+}
+
+/* What cannot be set is no link of namespaces, and says why. */
+Test(link_life, an_unknown_congestion_control_is_refused) {
+    struct link link;
+    char why[4096] = "";
+    cr_assert(link_start(&link, &(struct link_shape){.rtt_ms = 1, .congestion = "nobody"}, true, why, sizeof(why)));
+    cr_expect(link.is_proxy);
+    cr_expect_not_null(strstr(why, "no link of namespaces"), "%s", why);
+    link_stop(&link);
 }

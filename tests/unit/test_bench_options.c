@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORDS_MAX 48
+#define WORDS_MAX 64
 
 static struct bench_options options;
 static char *words[WORDS_MAX], *text, *complaint;
@@ -75,7 +75,8 @@ Test(bench_options, defaults) {
 Test(bench_options, every_option_of_a_run) {
     expect_read("run --quick --rounds 7 --seconds 0.5 --peers ssh-sshd,leat-leatd,direct --base direct "
                 "--peers-file P --program leat=/a/b --program ssh=/c=d --tunnel mine=127.0.0.1:80 --target-port 81 "
-                "--cipher X --rtt 20 --rate 100 --loss 1.5 --pin client=0,load=0 --seed 18446744073709551615 --json J "
+                "--cipher X --rtt 20 --rate 100 --loss 1.5 --tcp-buffers 6M,4M --congestion bbr --pin client=0,load=0 "
+                "--seed 18446744073709551615 --json J "
                 "--csv C --html H --percentiles D --markdown --keep --quiet bulk/* latency");
     cr_expect_eq(options.command, BENCH_RUN);
     cr_expect_eq(options.size, SIZE_QUICK);
@@ -98,6 +99,9 @@ Test(bench_options, every_option_of_a_run) {
     cr_expect_float_eq(options.shape.rtt_ms, 20, 1e-12);
     cr_expect_float_eq(options.shape.rate_mbit, 100, 1e-12);
     cr_expect_float_eq(options.shape.loss, 0.015, 1e-12);
+    cr_expect_eq(options.shape.tcp_receive_max, 6000000);
+    cr_expect_eq(options.shape.tcp_send_max, 4000000);
+    cr_expect_str_eq(options.shape.congestion, "bbr");
     cr_expect_str_eq(options.client_pin.text, "0");
     cr_expect_null(options.server_pin.text);
     cr_expect_eq(CPU_COUNT(&options.load_pin.cpus), 1);
@@ -181,6 +185,11 @@ Test(bench_options, what_is_refused_and_how) {
         {"--rtt -1", "--rtt: '-1'"},
         {"--rate 0", "--rate: '0'"},
         {"--rtt 1 --loss 100", "--loss: '100'"},
+        {"--tcp-buffers 1k", "--tcp-buffers: '1k'"},
+        {"--tcp-buffers 1M,", "--tcp-buffers: '1M,'"},
+        {"--tcp-buffers 1M,2G", "--tcp-buffers: '1M,2G'"},
+        {"--congestion ../x", "--congestion: '../x'"},
+        {"--rtt 1 --congestion bbr --no-namespaces", "--tcp-buffers and --congestion are"},
         {"--loss 1", "--loss needs --rtt or --rate"},
         {"--rtt 1 --loss 1 --no-namespaces", "--loss needs namespaces"},
         {"--pin client", "--pin: 'client' does not begin with"},

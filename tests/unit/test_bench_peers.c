@@ -105,10 +105,24 @@ static struct tunnel_options options_to(uint16_t target_port) {
 }
 
 PEERS_TEST(built_in_ones) {
-    static const char *const names[] = {
-        "direct",     "ceiling",          "relay",        "relay,epoll",  "ssh→sshd",     "ssh→leatd", "leat→sshd",
-        "leat→leatd", "leat→leatd,epoll", "leat→leatd,1", "leat→leatd,2", "leat→leatd,4", "dropbear",  "stunnel",
-        "haproxy",    "haproxy-tls",      "socat"};
+    static const char *const names[] = {"direct",
+                                        "ceiling",
+                                        "relay",
+                                        "relay,epoll",
+                                        "ssh→sshd",
+                                        "ssh→leatd",
+                                        "leat→sshd",
+                                        "leat→leatd",
+                                        "leat→leatd,epoll",
+                                        "leat→leatd,1",
+                                        "leat→leatd,2",
+                                        "leat→leatd,4",
+                                        "leat→leatd,striped",
+                                        "dropbear",
+                                        "stunnel",
+                                        "haproxy",
+                                        "haproxy-tls",
+                                        "socat"};
     load_builtin();
     cr_assert_eq(peers_count(peers), sizeof names / sizeof names[0]);
     for (size_t i = 0; i < peers_count(peers); i++) {
