@@ -43,7 +43,8 @@ TestSuite(stripes, .init = setup, .fini = teardown, .timeout = 300);
 
 static void start_to(uint16_t port) {
     leat = world_leat(&world, "-v", "-o", world_format("Stripes=%u", STRIPES), "-o", "ServerAliveInterval=1", "-o",
-                      "ServerAliveCountMax=2", "-L", world_format("%u:127.0.0.1:%u", local, port), NULL);
+                      "ServerAliveCountMax=2", "-o", "DrainTimeout=300", "-L",
+                      world_format("%u:127.0.0.1:%u", local, port), NULL);
     expect_up(leat);
 }
 
@@ -237,6 +238,29 @@ Test(stripes, a_reset_from_there) {
     cr_expect_eq(pair_end(pair.near, 20), ECONNRESET);
     pair_close(&pair);
     expect_clean_end(leat);
+}
+
+/* Nobody reads, everything is full, and nobody waits for that. */
+Test(stripes, an_end_in_the_middle) {
+    open_pair();
+    carry_until_all_used();
+    cr_expect_gt(pair_push(pair.near, 7, offset, UINT64_MAX, 2), 0);
+    process_kill(leat, SIGTERM);
+    process_kill(leat, SIGINT); /* the second one: at once */
+    cr_expect_eq(process_wait(leat, 10), 0, "%s", process_log(leat));
+    cr_expect_eq(pair_end(pair.near, 10), ECONNRESET);
+    cr_expect_eq(pair_end(pair.far, 10), ECONNRESET);
+    pair_close(&pair);
+}
+
+/* It stays until what it carries has ended. */
+Test(stripes, a_drain) {
+    open_pair();
+    carry_until_all_used();
+    process_kill(leat, SIGTERM);
+    carry(STRIPED_BYTES);
+    pair_close(&pair);
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
 
 /* Nobody listens there: as it is said without stripes, once. */
