@@ -51,9 +51,9 @@ bool stripe_delivered(const struct stripe *stripe);
 void stripe_reset(struct stripe *stripe); /* its connection broke: RESET is said on every lane, then BROKEN */
 /* The next bytes in order for it, valid until stripe_took; 0: none now. */
 size_t stripe_peek(const struct stripe *stripe, const uint8_t **data);
-void stripe_took(struct stripe *stripe, size_t len, uint64_t now_ns); /* they have left for it: 1 ≤ len ≤ peeked */
-bool stripe_ended(const struct stripe *stripe); /* all of the peer's bytes were taken and its END is next */
-void stripe_end_taken(struct stripe *stripe);   /* the application has been told the end; once, when stripe_ended */
+void stripe_took(struct stripe *stripe, size_t len); /* they have left for it: 1 ≤ len ≤ peeked */
+bool stripe_ended(const struct stripe *stripe);      /* all of the peer's bytes were taken and its END is next */
+void stripe_end_taken(struct stripe *stripe); /* the application has been told the end; once, when stripe_ended */
 
 /* The lanes' side: numbers 0..STRIPE_LANES_MAX-1, each used once at a time. */
 void stripe_lane_add(struct stripe *stripe, unsigned lane);

@@ -98,8 +98,7 @@ size_t stripe_peek(const struct stripe *stripe, const uint8_t **data) {
     return (in->ready < page_end ? in->ready : page_end) - in->taken;
 }
 
-void stripe_took(struct stripe *stripe, size_t len, uint64_t now_ns) {
-    (void)now_ns;
+void stripe_took(struct stripe *stripe, size_t len) {
     struct receiving *in = &stripe->in;
     uint64_t number = in->taken / STRIPE_CHUNK_BYTES;
     CHECK(len >= 1 && len <= in->ready - in->taken && in->taken % STRIPE_CHUNK_BYTES + len <= STRIPE_CHUNK_BYTES);

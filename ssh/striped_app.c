@@ -42,7 +42,7 @@ static void app_on_eof(struct conn *conn) {
 static void app_on_written(struct conn *conn, uint64_t bytes) {
     struct striped *striped = conn->owner;
     if (striped_is_open(striped))
-        stripe_took(striped->stripe, bytes, shard_now(striped->shard));
+        stripe_took(striped->stripe, bytes);
     striped_look(striped);
 }
 
@@ -111,7 +111,7 @@ static void app_discard(struct striped *striped) {
     if (striped_is_open(striped) && striped->early.count == 0)
         stripe_end(striped->stripe);
     while ((len = stripe_peek(striped->stripe, &data)) > 0)
-        stripe_took(striped->stripe, len, shard_now(striped->shard));
+        stripe_took(striped->stripe, len);
     if (stripe_ended(striped->stripe))
         stripe_end_taken(striped->stripe);
     if (stripe_delivered(striped->stripe))

@@ -85,7 +85,7 @@ static void take_some(struct world *world, uint8_t amount) {
     const uint8_t *data;
     size_t len = stripe_peek(world->stripe, &data);
     if (len > 0)
-        stripe_took(world->stripe, amount < len && amount % 2 ? amount : len, world->now_ns);
+        stripe_took(world->stripe, amount < len && amount % 2 ? amount : len);
     else if (stripe_ended(world->stripe))
         stripe_end_taken(world->stripe);
 }

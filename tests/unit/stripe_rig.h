@@ -101,7 +101,7 @@ static inline size_t rig_take(struct stripe *stripe) {
     while ((len = stripe_peek(stripe, &data)) > 0) {
         for (size_t i = 0; i < len; i++)
             cr_assert_eq(data[i], rig_byte(stripe_bytes_in(stripe) + i));
-        stripe_took(stripe, len, rig_now);
+        stripe_took(stripe, len);
         stripe_validate(stripe);
         all += len;
     }

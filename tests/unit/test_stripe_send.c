@@ -285,7 +285,7 @@ Test(stripe_send, reset_by_the_peer) {
     cr_assert_eq(stripe_peek(stripe, &none), 0);
     for (unsigned i = 0; i < 10; i++)
         cr_assert_eq(data[i], rig_byte(i));
-    stripe_took(stripe, 10, 1);
+    stripe_took(stripe, 10);
     cr_assert_not(stripe_ended(stripe));
     rig_expect(stripe, 0, RECORD_RESET, 0, 0);
     rig_destroy(stripe);

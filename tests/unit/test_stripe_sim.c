@@ -210,7 +210,7 @@ static void app_take(struct side *side, const struct side *peer) {
         for (size_t i = 0; i < len; i++)
             if (data[i] != byte_at(peer->seed, side->taken + i))
                 cr_assert_fail("byte %lu", side->taken + i);
-        stripe_took(side->stripe, len, now_ns);
+        stripe_took(side->stripe, len);
         side->taken += len;
         total_bytes += len;
     } else if (stripe_ended(side->stripe)) {
