@@ -34,7 +34,29 @@ RIG_TEST(striped, three_lanes_both_ways) {
     cr_expect_eq(rig_descriptors(), before);
 }
 
-/* What may be read of the application becomes less while it is being read. */
+/* A large receive that was begun when there was much room, and is filled when there is little. */
+RIG_TEST(striped, more_is_read_than_there_is_room_for) {
+    rig_begin(backend, 3);
+    struct side *side = &rig.sides[0];
+    side->to_send = 3 * MIB;
+    DRIVE_UNTIL(rig.sides[1].received == 3 * MIB);
+    DRIVE_UNTIL(stripe_room(side->striped->stripe) == LIMIT_CHANNEL_PACKET_BYTES);
+    rig.budget.max = atomic_load(&rig.budget.used); /* nothing more is to be had */
+    for (unsigned i = 0; i < 5; i++) {
+        struct slot *slot = slot_take(&rig.shard.slots);
+        slot->len = LIMIT_CHANNEL_PACKET_BYTES;
+        rig_fill(slot->data, slot->len, side->sent);
+        side->sent += slot->len;
+        striped_app_ops.on_slot(&side->striped->app, slot);
+    }
+    cr_assert_eq(stripe_room(side->striped->stripe), 0);
+    rig.budget.max = LIMIT_WINDOW_BUDGET_BYTES;
+    both_send(5 * MIB, MIB);
+    rig_finish();
+    expect_whole();
+}
+
+/* Of many windows' memory there is little. */
 RIG_TEST(striped, little_memory_for_many) {
     for (rig.memory = 8 * LIMIT_CHANNEL_PACKET_BYTES; rig.memory <= 2 * MIB; rig.memory *= 2) {
         uint64_t memory = rig.memory;
