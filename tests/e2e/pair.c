@@ -36,9 +36,8 @@ static bool pass_byte(int from, int to, double seconds) {
     return send(from, &byte, 1, MSG_NOSIGNAL) == 1 && wait_for(to, POLLIN, seconds) && recv(to, &byte, 1, 0) == 1;
 }
 
-bool pair_open(struct pair *pair, const char *host, uint16_t port, int listener, double seconds) {
-    *pair = (struct pair){-1, -1};
-    pair->near = connect_to(host, port);
+bool pair_join(struct pair *pair, int near, int listener, double seconds) {
+    *pair = (struct pair){near, -1};
     if (pair->near >= 0 && wait_for(listener, POLLIN, seconds))
         pair->far = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (pair->far < 0 || !pass_byte(pair->near, pair->far, seconds) || !pass_byte(pair->far, pair->near, seconds)) {
@@ -48,6 +47,10 @@ bool pair_open(struct pair *pair, const char *host, uint16_t port, int listener,
     fcntl(pair->near, F_SETFL, O_NONBLOCK);
     fcntl(pair->far, F_SETFL, O_NONBLOCK);
     return true;
+}
+
+bool pair_open(struct pair *pair, const char *host, uint16_t port, int listener, double seconds) {
+    return pair_join(pair, connect_to(host, port), listener, seconds);
 }
 
 void pair_close(struct pair *pair) {

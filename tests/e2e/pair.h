@@ -13,6 +13,8 @@ int pair_listen(uint16_t *port);
 /* Connects to `port` of host, where the tunnel listens, and accepts what arrives at the listener. Both sockets do not
  * block; a first byte has gone each way. */
 bool pair_open(struct pair *pair, const char *host, uint16_t port, int listener, double seconds);
+/* The same with a near side that has connected (or −1: false). Takes it. */
+bool pair_join(struct pair *pair, int near, int listener, double seconds);
 void pair_close(struct pair *pair);
 
 /* Sends of stream(seed) from offset on until the socket has taken nothing for stall_seconds or `max` bytes are out.
