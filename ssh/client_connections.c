@@ -101,7 +101,9 @@ static bool is_for_good(int err) {
 
 static void attempt_failed(struct connections *connections, int err) {
     bool for_good = is_for_good(err);
-    log_verbose("no other connection: %s%s", err_text(err), for_good ? "; it is not tried again" : "");
+    bool is_missed = connections->attempt.index < connections->decision.min;
+    log_line(for_good && is_missed ? LOG_LEVEL_INFO : LOG_LEVEL_VERBOSE, "no other connection: %s%s", err_text(err),
+             for_good ? "; it is not tried again" : "");
     auto_connections_failed(&connections->decision, deadline_now_ns(), for_good);
 }
 
