@@ -46,6 +46,15 @@ static void advance(struct receiving *receiving) {
     }
 }
 
+/* The peer has used nearly all that it may, the application has taken all that is in order, and yet there is more: it
+ * is the lanes that differ, and the shortest round trip says nothing about the longest. */
+static void widen(struct receiving *receiving) {
+    const struct window *window = &receiving->window;
+    bool waits = receiving->taken == receiving->ready && receiving->ready < receiving->high;
+    if (waits && window->granted + window->owed < window->target / 8)
+        window_widen(&receiving->window);
+}
+
 /* Within one page. */
 static int put_part(struct receiving *receiving, uint64_t offset, const uint8_t *data, uint32_t len) {
     struct page *page = pages_make(&receiving->pages, offset / STRIPE_CHUNK_BYTES);
@@ -76,6 +85,7 @@ int receiving_put(struct receiving *receiving, uint64_t offset, const uint8_t *d
         data += part;
     }
     advance(receiving);
+    widen(receiving);
     return 0;
 }
 
@@ -106,6 +116,7 @@ void stripe_took(struct stripe *stripe, size_t len) {
     window_consume(&in->window, (uint32_t)len);
     if (in->taken / STRIPE_CHUNK_BYTES != number || in->taken == in->high)
         pages_drop(&in->pages, number);
+    widen(in);
 }
 
 bool stripe_ended(const struct stripe *stripe) {

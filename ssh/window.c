@@ -167,6 +167,11 @@ static void grow(struct window *window) {
     window->owed += more;
 }
 
+void window_widen(struct window *window) {
+    if (window->budget)
+        grow(window);
+}
+
 /* Others need the room. */
 static void shrink(struct window *window) {
     uint32_t beyond = window->target - LIMIT_WINDOW_START_BYTES, bytes = smaller(window->owed / 2, beyond);

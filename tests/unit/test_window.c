@@ -341,3 +341,41 @@ Test(window, closed_while_bytes_are_held) {
     window_close(&window);
     cr_assert_eq(atomic_load(&budget.used), 0, "closed for good");
 }
+
+/* Who keeps bytes outside of a window gets what it needs to the last, and more only beyond what new windows may want.
+ */
+Test(window, budget_taken_outside) {
+    struct window_budget budget;
+    window_budget_init(&budget, 8 * MIB);
+    cr_assert_eq(window_budget_take(&budget, 64 * MIB, 0), 3 * MIB / 2, "a quarter of what is beyond the reserve");
+    cr_assert_eq(window_budget_take(&budget, 1000, 1000), 1000);
+    cr_assert_not(window_budget_low(&budget));
+    cr_assert_eq(window_budget_take(&budget, 6 * MIB, 6 * MIB), 6 * MIB);
+    cr_assert(window_budget_low(&budget));
+    cr_assert_eq(window_budget_take(&budget, 1000, 0), 0);
+    cr_assert_eq(window_budget_take(&budget, MIB, MIB), 0);
+    cr_assert_eq(window_budget_take(&budget, 1000, 1000), 1000);
+    window_budget_give(&budget, 15 * MIB / 2 + 2000);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+/* Without any round trip; up to its maximum; nothing any more when it is closed. */
+Test(window, widened) {
+    struct window_budget budget;
+    struct window window;
+    window_budget_init(&budget, GIB);
+    cr_assert_eq(window_open(&window, &budget, 100000), 0);
+    window_close(&window);
+    window_widen(&window);
+    cr_assert_eq(window_open(&window, &budget, 5 * MIB), 0);
+    const uint32_t first = window.target, targets[] = {2 * first, 4 * first < 5 * MIB ? 4 * first : 5 * MIB, 5 * MIB};
+    for (unsigned i = 0; i < 3; i++) {
+        window_widen(&window);
+        window_validate(&window);
+        cr_assert_eq(window.target, targets[i]);
+        cr_assert_eq(window.granted + window.owed, targets[i]);
+    }
+    cr_assert_eq(window_grant(&window, 1), 5 * MIB - first);
+    window_close(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
