@@ -61,6 +61,7 @@ struct load_result {
     uint64_t operations;           /* LOAD_ECHO: messages back; LOAD_OPEN: connections through; LOAD_HOLD: held */
     uint64_t reconnects, late;     /* late: planned messages that the load itself sent more than a millisecond late */
     double longest_stall_s;        /* bulk: the longest time in which a flow got nothing */
+    uint64_t longest_wait_bytes;   /* downloads: the most that others got while one got nothing */
     double first_byte_s;           /* the longest time from connect to the first byte back */
     double cpu_user_s, cpu_system_s,
         busy; /* of the load's process in the measured time; busy: its thread's share, 0–1 */

@@ -37,6 +37,14 @@ static void ended(struct job *job, struct flow *flow, int error) {
         flow_break(job, flow, error);
 }
 
+/* In bytes and not in time: however busy the machine is, it says how many turns others had. */
+static void note_wait(struct job *job, const struct flow *flow, uint64_t now) {
+    uint64_t others = job->all_arrived - flow->bulk.all_then;
+    if (job_in_window(job, now) && flow->bulk.last_ns >= job->window_begin_ns &&
+        others > job->result->longest_wait_bytes)
+        job->result->longest_wait_bytes = others;
+}
+
 static void download_came(struct job *job, struct flow *flow, uint64_t bytes) {
     struct bulk *bulk = &flow->bulk;
     uint64_t now = load_now();
@@ -44,9 +52,13 @@ static void download_came(struct job *job, struct flow *flow, uint64_t bytes) {
         flow_run(job, flow, now);
     bulk->arrived += bytes;
     flow->moved_ns = now;
-    if (bulk->last_ns != 0)
+    if (bulk->last_ns != 0) {
         job_stall(job, bulk->last_ns, now);
+        note_wait(job, flow, now);
+    }
     bulk->last_ns = now;
+    job->all_arrived += bytes;
+    bulk->all_then = job->all_arrived;
     job_count(job, flow, bytes, now, now);
     load_pace_came(&job->pace, bytes);
     if (limit_of(job) > 0 && bulk->arrived > limit_of(job))
@@ -220,6 +232,8 @@ static void finish(struct job *job) {
         const struct flow *flow = &job->flows[i];
         if (flow->state != FLOW_DONE && flow->bulk.last_ns != 0 && !is_paused(job, flow))
             job_stall(job, flow->bulk.last_ns, job->window_end_ns);
+        if (flow->state != FLOW_DONE && !flow->is_up && flow->bulk.last_ns != 0 && !is_paused(job, flow))
+            note_wait(job, flow, job->window_end_ns - 1);
         if (flow->bulk.last_ns > last_ns)
             last_ns = flow->bulk.last_ns;
     }

@@ -26,6 +26,7 @@ struct load_shared {
 struct bulk {
     uint64_t arrived, arrived_before; /* known here; of that, on earlier connections */
     uint64_t last_ns;                 /* when bytes came last, at the receiver */
+    uint64_t all_then;                /* download: what all had got when this last got some */
     uint64_t unsent;                  /* upload */
     uint64_t reported_ns;             /* upload: time of the last report on this connection; 0: none */
     struct load_report report;
@@ -88,6 +89,7 @@ struct job {
     uint64_t window_begin_ns, window_end_ns; /* measured; 0 and UINT64_MAX while not yet known */
     uint64_t user_ns, system_ns;             /* at the window's begin */
     struct load_pace pace;                   /* bulk */
+    uint64_t all_arrived;                    /* downloads */
     /* open-loop messages */
     uint64_t plan_ns, plan_next, outstanding;
     uint8_t buffer[LOAD_BUFFER_BYTES];

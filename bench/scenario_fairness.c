@@ -31,7 +31,10 @@ bool fairness_run(const struct scenario *scenario, struct round *round) {
     struct shares shares = shares_of(&result);
     round_value(round, "jain", "index", RESULTS_HIGHER, true, shares.jain);
     round_value(round, "slowest/fastest", "ratio", RESULTS_HIGHER, true, shares.slowest_over_fastest);
-    round_value(round, "longest-stall", "ms", RESULTS_LOWER, true, result.longest_stall_s * 1e3);
+    if (result.down_bytes > 0)
+        round_value(round, "longest-wait", "ms of the others", RESULTS_LOWER, true,
+                    (double)result.longest_wait_bytes / (double)result.down_bytes * result.measured_s * 1e3);
+    round_value(round, "longest-stall", "ms", RESULTS_LOWER, false, result.longest_stall_s * 1e3);
     return true;
 }
 
