@@ -11,7 +11,9 @@
  *   byte kind   uint32 number   uint64 offset   and of DATA number bytes
  *   1 DATA    the application's bytes from offset on; 1 ≤ number ≤ STRIPE_CHUNK_BYTES
  *   2 TAKEN   everything before offset has been taken by the application (END counts as one byte more), and the sender
- *             may send up to offset + number; neither ever goes back; the first thing that each side says
+ *             may send up to offset + number; neither ever goes back. The first thing that each side says on a lane,
+ *             once DONE the last; and said at the latest when nothing more is known to come, as the sender keeps what
+ *             is not TAKEN and may have room for no more
  *   3 END     the stream ends before offset; number 0
  *   4 RESET   the application's connection broke: nothing follows; number and offset 0
  *
@@ -35,7 +37,7 @@ enum stripe_state { STRIPE_OPEN, STRIPE_DONE, STRIPE_BROKEN };
 struct stripe;
 
 /* window_max: the most that the peer may have under way to us, and that we keep for it. ERR_NOMEM; ERR_LIMIT: the
- * budget holds no window. */
+ * budget holds no window and a chunk. */
 MUST_USE int stripe_create(struct window_budget *budget, uint32_t window_max, struct stripe **stripe);
 void stripe_destroy(struct stripe *stripe); /* gives everything back; NULL is fine */
 enum stripe_state stripe_state(const struct stripe *stripe);
