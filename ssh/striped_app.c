@@ -85,7 +85,7 @@ static void app_feed(struct striped *striped) {
     size_t len = stripe_peek(striped->stripe, &data);
     if (len > LIMIT_STRIPE_LANE_BYTES)
         len = LIMIT_STRIPE_LANE_BYTES;
-    if (len > 0 && conn_write_copy(app, data, (uint32_t)len) != 0) {
+    if (len > 0 && striped_write(app, data, len) != 0) {
         striped_set_what(striped, "out of memory");
         stripe_reset(striped->stripe);
     } else if (len == 0 && stripe_ended(striped->stripe)) {

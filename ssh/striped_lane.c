@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#define COPY_BYTES 12288u
 /* What is read ahead of a lane: all that comes is taken, within the window that the stripe grants. */
 #define LANE_CREDIT_BYTES (4 * (uint64_t)LIMIT_STRIPE_LANE_BYTES)
 
@@ -119,6 +120,19 @@ void striped_lane_take(struct striped *striped, int fd) {
     striped_entry_lane_gone(striped->entry);
 }
 
+/* Small pieces come from the heap and go back to it; a large one would be a mapping of its own (sendq.c), which is made
+ * for what stays for long. */
+int striped_write(struct conn *conn, const uint8_t *data, size_t len) {
+    int err = 0;
+    while (len > 0 && err == 0) {
+        uint32_t piece = len < COPY_BYTES ? (uint32_t)len : COPY_BYTES;
+        err = conn_write_copy(conn, data, piece);
+        data += piece;
+        len -= piece;
+    }
+    return err;
+}
+
 /* One record, if it has room and there is one for it. */
 static bool lane_feed(struct striped_lane *lane) {
     struct striped *striped = lane->striped;
@@ -129,8 +143,7 @@ static bool lane_feed(struct striped_lane *lane) {
         return false;
     if (!stripe_next(striped->stripe, lane->number, shard_now(striped->shard), header, &data, &len))
         return false;
-    if (conn_write_copy(&lane->conn, header, sizeof header) != 0 ||
-        conn_write_copy(&lane->conn, data, (uint32_t)len) != 0)
+    if (striped_write(&lane->conn, header, sizeof header) != 0 || striped_write(&lane->conn, data, len) != 0)
         lane_abort(lane); /* a record that is not whole is the end of it */
     return true;
 }
