@@ -12,8 +12,8 @@
 #include <string.h>
 
 #define LIFE_S 30.0
-#define LIVES_MIN 3.0     /* a short soak has shorter ones */
-#define LIVES_PER_QUIET 3 /* one of so many ends by itself, with every flow through */
+#define LIVES_MIN 4.0     /* a short soak has shorter ones */
+#define LIVES_PER_QUIET 3 /* one of so many ends by itself, with every flow through; the first one does */
 #define LIFE_SPREAD 0.3
 #define SAMPLE_S 0.5
 #define ORDER_S 20.0
@@ -107,14 +107,21 @@ static double spread(const struct soaking *soaking) {
     return (double)(x >> 40) / (double)(1u << 23) - 1;
 }
 
+/* How long the next life is. The last one takes what is left: one of a blink would have nothing that can hang. */
+static double next_life_s(const struct soaking *soaking) {
+    double mean_s = fmin(LIFE_S, soaking->round->seconds / LIVES_MIN), left_s = soaking->end_s - round_now_s();
+    double life_s = mean_s * (1 + LIFE_SPREAD * spread(soaking));
+    return left_s - life_s < mean_s / 2 ? left_s : life_s;
+}
+
+/* The first and the last life end quietly: a flow that hangs is found where it is not killed with its link. */
 static bool live_on(struct soaking *soaking) {
-    double life_s = fmin(LIFE_S, soaking->round->seconds / LIVES_MIN);
     for (soaking->end_s = round_now_s() + soaking->round->seconds; round_now_s() < soaking->end_s;) {
         soaking->lives++;
-        if (!order(soaking, SOAK_RUN) || !live(soaking, life_s * (1 + LIFE_SPREAD * spread(soaking))))
+        if (!order(soaking, SOAK_RUN) || !live(soaking, next_life_s(soaking)))
             return false;
         bool is_last = round_now_s() >= soaking->end_s;
-        bool ended = is_last || soaking->lives % LIVES_PER_QUIET == 0 ? end_quietly(soaking) : end_killed(soaking);
+        bool ended = is_last || soaking->lives % LIVES_PER_QUIET == 1 ? end_quietly(soaking) : end_killed(soaking);
         if (!ended)
             return false;
     }
