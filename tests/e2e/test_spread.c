@@ -78,12 +78,17 @@ static void open_later(void) {
         cr_assert(pair_open(&later[later_count], "127.0.0.1", relay, listener, 20));
 }
 
-/* What USR1 prints of this shard. */
+static bool printed(unsigned times) {
+    return process_lines(world.server, "shard 0: ") == times && process_lines(world.server, "shard 1: ") == times;
+}
+
+/* What USR1 prints of this shard. Each shard prints its own in its own time: what is asked next must not be mistaken
+ * for what was asked before. */
 static const char *shard_now(unsigned index) {
     const char *mark = world_format("shard %u: ", index), *last = "";
     unsigned before = process_lines(world.server, mark);
     process_kill(world.server, SIGUSR1);
-    expect_soon(process_lines(world.server, mark) == before + 1, 30);
+    expect_soon(printed(before + 1), 30);
     for (const char *at = process_log(world.server); (at = strstr(at, mark)) != NULL; at++)
         last = at + strlen(mark);
     return last;
