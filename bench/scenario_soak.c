@@ -30,7 +30,7 @@ struct soaking {
     struct soak *soak;
     struct soak_watch watch;
     uint64_t seed;
-    double end_s, longest_silence_s;
+    double left_s /* to be lived; what settling takes is not counted */, longest_silence_s;
     unsigned lives, kills;
 };
 
@@ -49,7 +49,7 @@ static bool wait_empty(struct soaking *soaking) {
 }
 
 static bool live(struct soaking *soaking, double seconds) {
-    double end_s = fmin(round_now_s() + seconds, soaking->end_s), moved_s = round_now_s();
+    double end_s = round_now_s() + seconds, moved_s = round_now_s();
     uint64_t moved = 0;
     while (round_now_s() < end_s && !world_interrupted()) {
         struct soak_counts counts;
@@ -109,18 +109,20 @@ static double spread(const struct soaking *soaking) {
 
 /* How long the next life is. The last one takes what is left: one of a blink would have nothing that can hang. */
 static double next_life_s(const struct soaking *soaking) {
-    double mean_s = fmin(LIFE_S, soaking->round->seconds / LIVES_MIN), left_s = soaking->end_s - round_now_s();
+    double mean_s = fmin(LIFE_S, soaking->round->seconds / LIVES_MIN);
     double life_s = mean_s * (1 + LIFE_SPREAD * spread(soaking));
-    return left_s - life_s < mean_s / 2 ? left_s : life_s;
+    return soaking->left_s - life_s < mean_s / 2 ? soaking->left_s : life_s;
 }
 
 /* The first and the last life end quietly: a flow that hangs is found where it is not killed with its link. */
 static bool live_on(struct soaking *soaking) {
-    for (soaking->end_s = round_now_s() + soaking->round->seconds; round_now_s() < soaking->end_s;) {
+    for (soaking->left_s = soaking->round->seconds; soaking->left_s > 0;) {
+        double life_s = next_life_s(soaking);
         soaking->lives++;
-        if (!order(soaking, SOAK_RUN) || !live(soaking, next_life_s(soaking)))
+        soaking->left_s -= life_s;
+        if (!order(soaking, SOAK_RUN) || !live(soaking, life_s))
             return false;
-        bool is_last = round_now_s() >= soaking->end_s;
+        bool is_last = soaking->left_s <= 0;
         bool ended = is_last || soaking->lives % LIVES_PER_QUIET == 1 ? end_quietly(soaking) : end_killed(soaking);
         if (!ended)
             return false;
