@@ -6,6 +6,7 @@
 #define LATE_MAX 0.01 /* of the packets, carried late by the link itself */
 
 /* What a flow reaches from its start, how much of the link that is, and how soon. */
+#define UP_TRIPS 20 /* round trips that a tunnel is up for before the flow: all its connections are there */
 #define START_S 3.0 /* a flow that does not fill the link by then is slow to start: what it has after that counts */
 #define HELD_S 0.5  /* a lull or a burst is not the link filled */
 #define FILLED_SHARE 0.9 /* of the line's rate, headers of TCP and IP included, which take 0.035 of it */
@@ -57,8 +58,10 @@ bool distance_run(const struct scenario *scenario, struct round *round) {
     double line = scenario->shape.rate_mbit * 1e6 / 8, ramp_s = 0;
     if (round->link == NULL)
         return round_fail(round, "there is no link");
-    if (round->size != SIZE_SMOKE)
+    if (round->size != SIZE_SMOKE) {
         job.warmup_s = fmax(job.warmup_s, START_S);
+        round_sleep(UP_TRIPS * scenario->shape.rtt_ms / 1000);
+    }
     uint64_t packets = round->link->counters->packets, late = round->link->counters->late;
     if (!round_load(round, &job, &result))
         return false;

@@ -90,7 +90,7 @@
                   .loss = (lost),                                                                                      \
                   .tcp_receive_max = (receive),                                                                        \
                   .tcp_send_max = (send)},                                                                             \
-        SECONDS(0.15, 0, 2.0), .overhead_s = 1.7, .peers = usual, .smoke_peers = __VA_ARGS__                           \
+        SECONDS(0.15, 0, 2.0), .overhead_s = 3.7, .peers = usual, .smoke_peers = __VA_ARGS__                           \
     }
 #define TUNED(kind, what, way, letter, lost, ...)                                                                      \
     DISTANCE(kind, what, way, letter, lost, TUNED_BYTES, TUNED_BYTES, WHEN_NAMED, __VA_ARGS__)
