@@ -82,11 +82,16 @@ Test(soak, everything_at_once_and_a_killed_link) {
     expect_nothing_left();
 }
 
+static bool has_client(void) {
+    glob_t logs;
+    bool found = glob(world_path(&world, "tmp/*/tunnel-*/client.log"), 0, NULL, &logs) == 0;
+    globfree(&logs);
+    return found;
+}
+
 Test(soak, interrupted) {
     struct process *run = soak(leat_peer(), 300);
-    glob_t logs = {0};
-    expect_soon(glob(world_path(&world, "tmp/*/tunnel-*/client.log"), 0, NULL, &logs) == 0, 30);
-    globfree(&logs);
+    expect_soon(has_client(), 30);
     pause_seconds(4);
     process_kill(run, SIGINT);
     cr_expect_eq(process_wait(run, 30), 130, "%s", process_log(run));
