@@ -286,11 +286,13 @@ Test(striped_server, idle_for_as_long_as_a_direct_tcpip_may_be) {
 
 Test(striped_server, a_server_that_stops_waits_for_it) {
     struct lane lane;
-    world_leatd(&world, "DrainTimeout 60");
+    world_leatd(&world, "Shards 1\nDrainTimeout 60");
     struct raw_client *client = raw_connect(&world);
     lane_open(&lane, client, stripe(target_port(target)));
     process_kill(world.server, SIGTERM);
     cr_expect(process_says(world.server, "draining", 20));
+    process_kill(world.server, SIGUSR1); /* the shard answers after it has been told to drain */
+    cr_expect(process_says(world.server, "shard 0: ", 20));
     refused(client, join(key), "this server is stopping");
     say(lane.client, lane.channel, 1, 0, 5, "hello");
     expect_echo(&lane, 1, "hello");
