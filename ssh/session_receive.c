@@ -53,7 +53,7 @@ void session_receive_low(struct session *session, int bytes) {
 }
 
 bool session_receives_bulk(const struct session *session) {
-    return session->busy_bytes >= LIMIT_BULK_BYTES;
+    return session->busy_bytes >= LIMIT_BULK_BYTES || session->receive_low > 1;
 }
 
 /* While the peer sends in bulk, waking up for each segment costs more than the segment: the kernel is told to wait for
