@@ -126,6 +126,7 @@
 #define LIMIT_STRIPE_RETRY_NS UINT64_C(1000000000)   /* before another lane is tried after one was not to be had */
 #define LIMIT_STRIPE_LINGER_NS UINT64_C(30000000000) /* for the lanes to end in order, when all has been said */
 #define LIMIT_STRIPE_SOCKET_BYTES (128u << 10)       /* SO_SNDBUF of a lane's: what waits in it is on no other */
+#define LIMIT_STRIPE_LOST 64u                        /* lanes that were lost last, said on each that is left */
 #define LIMIT_STRIPES 4096u                          /* that can be joined, of one process */
 
 /* Plain relays. */

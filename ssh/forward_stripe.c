@@ -13,6 +13,7 @@
 struct lane {
     struct forward_route route; /* first: it is what the owners of a client's relays are taken for (client_measure.h) */
     struct striping *striping;
+    uint32_t identity;
     _Atomic bool taken;
     bool founds; /* it leads to the target, the others to the striped connection */
 };
@@ -77,7 +78,8 @@ static void take_lane(struct lane *lane, struct client_session *session, bool fo
 
 static void open_joining(void *arg, int64_t fd) {
     struct lane *lane = arg;
-    struct relay_target target = {.kind = RELAY_STRIPE_JOIN, .stripe_key = lane->striping->key};
+    struct relay_target target = {
+        .kind = RELAY_STRIPE_JOIN, .stripe_key = lane->striping->key, .stripe_lane = lane->identity};
     relay_open(&lane->route.session->session, (int)fd, &target, &lane_watcher, lane);
 }
 
@@ -101,7 +103,7 @@ static void on_want(void *owner, struct striped *striped) {
         lane != NULL ? client_choose_session(striping->forward->client, could_carry, striping) : NULL;
     if (session == NULL)
         return;
-    int fd, err = striped_join(striped, &fd);
+    int fd, err = striped_join(striped, &fd, &lane->identity);
     if (err != 0)
         return client_relay_ended(session);
     take_lane(lane, session, false);

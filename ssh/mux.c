@@ -167,11 +167,12 @@ void mux_raise_window(struct mux *mux, uint32_t max) {
 }
 
 /* What a channel is opened for: a host and a port, or with origin NULL the path of a socket, or with host NULL neither;
- * then the key of a striped connection, if there is one. */
+ * then the key of a striped connection, if there is one, and with neither host nor path the lane that joins it. */
 struct open_target {
     const char *type, *host, *origin;
     uint16_t port, origin_port;
     const uint8_t *key;
+    uint32_t lane;
 };
 
 static void put_target(struct writer *writer, const struct open_target *target) {
@@ -186,6 +187,8 @@ static void put_target(struct writer *writer, const struct open_target *target) 
     }
     if (target->key)
         writer_string(writer, target->key, MUX_STRIPE_KEY_BYTES);
+    if (target->key && !target->host)
+        writer_u32(writer, target->lane);
 }
 
 static bool is_too_long(const char *name) {
@@ -260,8 +263,8 @@ int mux_open_stripe(struct mux *mux, struct flow *flow, const struct flow_ops *o
 }
 
 int mux_open_stripe_join(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
-                         const uint8_t *key) {
-    const struct open_target target = {.type = "stripe-join@leat", .key = key};
+                         const uint8_t *key, uint32_t lane) {
+    const struct open_target target = {.type = "stripe-join@leat", .key = key, .lane = lane};
     flow_init(flow, ops, owner, LIFE_OPENING);
     return open_channel(mux, flow, &target);
 }

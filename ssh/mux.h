@@ -32,7 +32,7 @@ enum mux_open_kind {
     MUX_OPEN_DIRECT_STREAMLOCAL,    /* "direct-streamlocal@openssh.com": host is the path */
     MUX_OPEN_FORWARDED_STREAMLOCAL, /* "forwarded-streamlocal@openssh.com": host is the path that was connected to */
     MUX_OPEN_STRIPE,                /* "stripe@leat": as direct-tcpip, then string key */
-    MUX_OPEN_STRIPE_JOIN,           /* "stripe-join@leat": string key */
+    MUX_OPEN_STRIPE_JOIN,           /* "stripe-join@leat": string key, uint32 lane */
 };
 #define MUX_STRIPE_KEY_BYTES 16u
 struct mux_open {
@@ -41,6 +41,7 @@ struct mux_open {
     struct bytes host, origin;  /* without NUL */
     uint32_t port, origin_port; /* as sent: may be no port at all */
     const uint8_t *stripe_key;  /* MUX_STRIPE_KEY_BYTES, of the stripe kinds; else NULL */
+    uint32_t stripe_lane;       /* of STRIPE_JOIN: its identity (stripe.h), as sent */
 };
 
 struct mux_ops {
@@ -120,12 +121,12 @@ MUST_USE int mux_open_forwarded(struct mux *mux, struct flow *flow, const struct
 MUST_USE int mux_open_forwarded_path(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                                      const char *path);
 /* "stripe@leat" and "stripe-join@leat" (clients, towards a server that said it knows them): the first lane of a striped
- * connection to host:port, and one lane more. key: MUX_STRIPE_KEY_BYTES. */
+ * connection to host:port, and one lane more with that identity (stripe.h). key: MUX_STRIPE_KEY_BYTES. */
 MUST_USE int mux_open_stripe(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
                              const char *host, uint16_t port, const char *origin, uint16_t origin_port,
                              const uint8_t *key);
 MUST_USE int mux_open_stripe_join(struct mux *mux, struct flow *flow, const struct flow_ops *ops, void *owner,
-                                  const uint8_t *key);
+                                  const uint8_t *key, uint32_t lane);
 /* For mux_ops.on_open only: prepares the flow it returns. */
 void flow_init_asked(struct flow *flow, const struct flow_ops *ops, void *owner);
 

@@ -255,6 +255,7 @@ static void parse_open_data(struct reader *reader, struct mux_open *open) {
         break;
     case MUX_OPEN_STRIPE_JOIN:
         open->stripe_key = read_stripe_key(reader);
+        open->stripe_lane = reader_u32(reader);
         break;
     case MUX_OPEN_DIRECT_STREAMLOCAL:
         open->host = read_name(reader);

@@ -384,7 +384,7 @@ static int open_channel(struct relay *relay, const struct relay_target *target, 
         return mux_open_stripe(mux, &relay->flow, &flow_ops, relay, target->host, target->port, origin->host,
                                origin->port, target->stripe_key);
     case RELAY_STRIPE_JOIN:
-        return mux_open_stripe_join(mux, &relay->flow, &flow_ops, relay, target->stripe_key);
+        return mux_open_stripe_join(mux, &relay->flow, &flow_ops, relay, target->stripe_key, target->stripe_lane);
     default:
         CHECK(target->kind == RELAY_FORWARDED_STREAMLOCAL);
         return mux_open_forwarded_path(mux, &relay->flow, &flow_ops, relay, target->host);

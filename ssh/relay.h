@@ -50,6 +50,7 @@ struct relay_target {
     uint64_t connect_timeout_ns; /* CONNECT_* */
     uint64_t idle_ns;            /* ends it after so long without a byte either way (ChannelTimeout); 0: never */
     const uint8_t *stripe_key;   /* STRIPE, STRIPE_JOIN: MUX_STRIPE_KEY_BYTES */
+    uint32_t stripe_lane;        /* STRIPE_JOIN: its identity (stripe.h) */
     const char *origin;          /* who connected, where fd is not his connection; NULL: fd is */
     uint16_t origin_port;
 };

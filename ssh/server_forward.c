@@ -173,9 +173,12 @@ static struct flow *join(struct opening *opening) {
                                   .idle_ns = server_channel_idle_ns(connection, "direct-tcpip")};
     if (connection->draining)
         return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, SERVER_STOPPING);
-    int err = striped_find_join(connection->handshake.user, opening->open->stripe_key, may_join, opening, &target.fd);
+    int err = striped_find_join(connection->handshake.user, opening->open->stripe_key, opening->open->stripe_lane,
+                                may_join, opening, &target.fd);
     if (err == ERR_REFUSED)
         return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, "no such striped connection");
+    if (err == ERR_INUSE)
+        return refuse(opening, OPEN_ADMINISTRATIVELY_PROHIBITED, "a lane of that number has been");
     if (err != 0)
         return refuse(opening, OPEN_RESOURCE_SHORTAGE, err_text(err));
     struct flow *flow = ask(opening, &target, NULL);

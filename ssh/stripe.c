@@ -54,10 +54,21 @@ void stripe_reset(struct stripe *stripe) {
         enter(stripe, STRIPE_BROKEN);
 }
 
-void stripe_lane_add(struct stripe *stripe, unsigned lane) {
+int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity) {
     CHECK(lane < STRIPE_LANES_MAX && !stripe->lanes[lane].used);
-    stripe->lanes[lane] = (struct lane){.used = true};
+    if (!stripe_identity_use(&stripe->identities, identity))
+        return ERR_REFUSED;
+    stripe->lanes[lane] = (struct lane){.used = true, .identity = identity};
     stripe->lanes_used++;
+    return 0;
+}
+
+bool stripe_lane_lost_there(const struct stripe *stripe, unsigned lane) {
+    return stripe->lanes[lane].used && stripe->lanes[lane].lost_there;
+}
+
+static void note_lost(struct stripe *stripe, uint32_t identity) {
+    stripe->lost[stripe->lost_count++ % LIMIT_STRIPE_LOST] = identity;
 }
 
 /* A peer ends lanes in order when it has all that was sent and knows that its own END was taken, not before. */
@@ -75,6 +86,8 @@ void stripe_lane_gone(struct stripe *stripe, unsigned lane, bool in_order) {
         return enter(stripe, in_order && peer_is_done(stripe) ? STRIPE_DONE : STRIPE_BROKEN);
     sending_lane_lost(&stripe->out, lane);
     receiving_lane_lost(&stripe->in, lane);
+    if (!stripe->lanes[lane].lost_there)
+        note_lost(stripe, stripe->lanes[lane].identity);
 }
 
 unsigned stripe_lanes(const struct stripe *stripe) {
@@ -107,6 +120,14 @@ static bool say_end(struct stripe *stripe, unsigned lane, uint8_t *header) {
     return true;
 }
 
+/* A lane that comes later says them, too: those on which it was said may have been lost with it. */
+static bool say_lost(const struct stripe *stripe, struct lane *lane, uint8_t *header) {
+    if (stripe->lost_count - lane->lost_told > LIMIT_STRIPE_LOST)
+        lane->lost_told = stripe->lost_count - LIMIT_STRIPE_LOST;
+    put_header(header, RECORD_LOST, 0, stripe->lost[lane->lost_told++ % LIMIT_STRIPE_LOST]);
+    return true;
+}
+
 static bool say_reset(struct lane *lane, uint8_t *header) {
     put_header(header, RECORD_RESET, 0, 0);
     return lane->told_reset = true;
@@ -118,11 +139,15 @@ bool stripe_next(struct stripe *stripe, unsigned lane, uint64_t now_ns, uint8_t 
     struct lane *to = &stripe->lanes[lane];
     *data = NULL;
     *len = 0;
-    if (stripe->state != STRIPE_OPEN && stripe_lane_finished(stripe, lane))
+    if (to->lost_there || (stripe->state != STRIPE_OPEN && stripe_lane_finished(stripe, lane)))
         return false;
     if (stripe->state == STRIPE_BROKEN)
         return say_reset(to, header);
-    if (stripe->state == STRIPE_DONE || !to->greeted || receiving_taken_due(&stripe->in))
+    if (stripe->state == STRIPE_DONE || !to->greeted)
+        return say_taken(stripe, lane, now_ns, header);
+    if (to->lost_told != stripe->lost_count)
+        return say_lost(stripe, to, header);
+    if (receiving_taken_due(&stripe->in))
         return say_taken(stripe, lane, now_ns, header);
     struct chunk chunk;
     if (sending_next_data(&stripe->out, lane, &chunk, data)) {
@@ -140,6 +165,18 @@ bool stripe_lane_finished(const struct stripe *stripe, unsigned lane) {
     if (stripe->state == STRIPE_BROKEN)
         return to->told_reset;
     return stripe->state == STRIPE_DONE && to->told_end;
+}
+
+/* Of one that is not here it is noted: it may be on its way. */
+static int on_lost(struct stripe *stripe, const struct lane *heard_on, uint32_t identity) {
+    if (identity == heard_on->identity)
+        return ERR_PROTOCOL;
+    for (unsigned i = 0; i < STRIPE_LANES_MAX; i++) {
+        struct lane *lane = &stripe->lanes[i];
+        lane->lost_there |= lane->used && lane->identity == identity;
+    }
+    (void)stripe_identity_use(&stripe->identities, identity);
+    return 0;
 }
 
 static int on_header(struct stripe *stripe, struct lane *lane, uint64_t now_ns) {
@@ -162,6 +199,8 @@ static int on_header(struct stripe *stripe, struct lane *lane, uint64_t now_ns) 
             return ERR_PROTOCOL;
         enter(stripe, STRIPE_BROKEN);
         return 0;
+    case RECORD_LOST:
+        return offset == 0 ? on_lost(stripe, lane, number) : ERR_PROTOCOL;
     default:
         return ERR_PROTOCOL;
     }

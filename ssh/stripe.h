@@ -16,8 +16,13 @@
  *             is not TAKEN and may have room for no more
  *   3 END     the stream ends before offset; number 0
  *   4 RESET   the application's connection broke: nothing follows; number and offset 0
+ *   5 LOST    the lane with this identity is gone at the sender: nothing more comes from it or goes on it; offset 0.
+ *             Never of the lane that it comes on; of one that is not there it counts, too: it does not come any more
  *
- * What was sent on a lane that is lost, and not taken, is sent again on the others; duplicates are dropped. Every END
+ * A lane has an identity, the same for both sides: 0 the first, and each that is joined one that was not used before.
+ *
+ * What was sent on a lane that is lost, and not taken, is sent again on the others; duplicates are dropped. A side that
+ * loses one says LOST on all that it has then or later, as the other may not notice for minutes, or never. Every END
  * is TAKEN before the lanes are ended in order, so that an orderly end of all lanes loses nothing.
  *
  *   life:  OPEN ──own END taken and peer's END delivered and said so──► DONE   lanes end in order
@@ -57,10 +62,14 @@ void stripe_took(struct stripe *stripe, size_t len); /* they have left for it: 1
 bool stripe_ended(const struct stripe *stripe);      /* all of the peer's bytes were taken and its END is next */
 void stripe_end_taken(struct stripe *stripe); /* the application has been told the end; once, when stripe_ended */
 
-/* The lanes' side: numbers 0..STRIPE_LANES_MAX-1, each used once at a time. */
-void stripe_lane_add(struct stripe *stripe, unsigned lane);
+/* The lanes' side: places 0..STRIPE_LANES_MAX-1, each used once at a time. ERR_REFUSED: this identity was used already,
+ * or the peer has lost it before it came: it is not there. */
+MUST_USE int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity);
 /* It is gone, in order (after the peer's last whole record) or not. */
 void stripe_lane_gone(struct stripe *stripe, unsigned lane, bool in_order);
+/* The peer has lost it, as it said on another (asked after stripe_input): nothing goes on it any more, and whoever
+ * calls says stripe_lane_gone, and ends it. False for a place that is not in use. */
+bool stripe_lane_lost_there(const struct stripe *stripe, unsigned lane);
 unsigned stripe_lanes(const struct stripe *stripe);
 /* The next record for this lane: writes its header, and *data and *len are what follows it (len 0: nothing), valid
  * until the next call of any function of this stripe. False: nothing to say on it now. Whoever calls asks a lane only

@@ -7,8 +7,9 @@
  *   receiving    taken ≤ ready ≤ high ≤ limit     in order: taken..ready; with holes: ready..high */
 #include "engine/limits.h"
 #include "ssh/stripe.h"
+#include "ssh/stripe_identity.h"
 
-enum stripe_record { RECORD_DATA = 1, RECORD_TAKEN = 2, RECORD_END = 3, RECORD_RESET = 4 };
+enum stripe_record { RECORD_DATA = 1, RECORD_TAKEN = 2, RECORD_END = 3, RECORD_RESET = 4, RECORD_LOST = 5 };
 
 #define LANE_NONE UINT8_MAX
 #define PAGE_WORDS (STRIPE_CHUNK_BYTES / 64u)
@@ -87,6 +88,9 @@ struct lane {
     bool greeted;  /* TAKEN was said on it */
     bool told_end; /* and it said that the peer's END was taken */
     bool told_reset;
+    bool lost_there; /* the peer has said so */
+    uint32_t identity;
+    uint32_t lost_told; /* how many of stripe.lost were said on it */
     /* The record that comes in. */
     uint8_t header_len, header[STRIPE_HEADER_BYTES];
     uint32_t data_left;
@@ -99,4 +103,7 @@ struct stripe {
     struct sending out;
     struct receiving in;
     struct lane lanes[STRIPE_LANES_MAX];
+    struct stripe_identities identities; /* that were here, or were lost there before they came */
+    uint32_t lost[LIMIT_STRIPE_LOST];    /* a ring of those that were lost here; so many were */
+    uint32_t lost_count;
 };

@@ -90,6 +90,7 @@ static void want_lanes(struct striped *striped) {
 
 static void work_run(struct task *task) {
     struct striped *striped = list_entry(task, struct striped, work);
+    striped_lanes_drop_lost(striped);
     striped_app_work(striped);
     want_lanes(striped);
     striped_lanes_feed(striped);
@@ -141,9 +142,10 @@ int striped_start(struct shard *shard, int app_fd, struct window_budget *budget,
     struct striped *made = striped_new(shard, lanes_max, watcher, owner);
     if (made == NULL)
         return ERR_NOMEM;
+    uint32_t identity; /* the first, whatever its maker */
     int err = prepare(made, budget, window_max, name, key);
     if (err == 0)
-        err = striped_join(made, lane_fd);
+        err = striped_join(made, lane_fd, &identity);
     if (err != 0) {
         striped_entry_leave(made->entry);
         striped_free(made);
@@ -155,14 +157,15 @@ int striped_start(struct shard *shard, int app_fd, struct window_budget *budget,
     return 0;
 }
 
-int striped_join(struct striped *striped, int *lane_fd) {
+int striped_join(struct striped *striped, int *lane_fd, uint32_t *identity) {
     int fds[2];
     if (!striped_is_open(striped))
         return ERR_CLOSED;
     int err = striped_lane_make(fds);
     if (err != 0)
         return err;
-    err = striped_lane_add(striped, fds[0]);
+    *identity = striped->identity_next++;
+    err = striped_lane_add(striped, fds[0], *identity);
     if (err == 0) {
         *lane_fd = fds[1];
         return 0;

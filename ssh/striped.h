@@ -8,7 +8,8 @@
  *
  * The founder of a striped connection (leat) opens channel 0 with the target, gives it a random key, and opens further
  * ones with that key alone once the connection has moved LIMIT_STRIPE_JOIN_BYTES, and again when a lane was lost; the
- * server finds it by user and key. */
+ * server finds it by user and key. The founder numbers the lanes, and either side tells the other of one that it has
+ * lost (LOST, stripe.h). */
 #include "engine/shard.h"
 #include "ssh/stripe.h"
 
@@ -41,12 +42,13 @@ MUST_USE int striped_start(struct shard *shard, int app_fd, struct window_budget
                            const struct striped_watcher *watcher, void *owner, struct striped **striped, int *lane_fd);
 struct striped_state striped_state(const struct striped *striped);
 const uint8_t *striped_key(const struct striped *striped);
-/* One lane more: its other end. ERR_LIMIT: has lanes_max, or descriptors; ERR_CLOSED: it ends. Its shard's thread. */
-MUST_USE int striped_join(struct striped *striped, int *lane_fd);
+/* One lane more: its other end, and its identity. ERR_LIMIT: has lanes_max, or descriptors; ERR_CLOSED: it ends;
+ * ERR_REFUSED: the peer calls that identity lost. Its shard's thread. */
+MUST_USE int striped_join(struct striped *striped, int *lane_fd, uint32_t *identity);
 /* The same for a server, from any thread, by user and key (compared in constant time): the lane is handed to its shard.
  * may: may whoever joins have this target? Called with a lock held. ERR_REFUSED: nobody of that user has such a key,
- * or not for him. */
-MUST_USE int striped_find_join(const char *user, const uint8_t *key,
+ * or not for him. ERR_INUSE: its identity was used already. */
+MUST_USE int striped_find_join(const char *user, const uint8_t *key, uint32_t identity,
                                bool (*may)(void *arg, const char *host, uint16_t port), void *arg, int *lane_fd);
 /* Ends it: the application's connection and all lanes are cut. on_end follows, not from within this call. Idempotent.
  * Its shard's thread. */

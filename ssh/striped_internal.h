@@ -26,6 +26,7 @@ struct striped {
     uint32_t early_given;    /* of its first slot */
     struct striped_lane *lanes[STRIPE_LANES_MAX];
     unsigned lanes_max, lanes_most;
+    uint32_t identity_next; /* of the lane that is made here next */
     struct task work;
     struct timer linger;
     uint64_t want_ns, want_bytes; /* another lane is asked for from then on, when so much has been moved */
@@ -52,10 +53,11 @@ static inline bool striped_is_open(const struct striped *striped) {
 MUST_USE int striped_write(struct conn *conn, const uint8_t *data, size_t len);
 /* A lane's two ends. ERR_LIMIT, ERR_NOMEM, ERR_SYSTEM. */
 MUST_USE int striped_lane_make(int fds[2]);
-/* Takes fd over: the near end of a new lane. ERR_LIMIT, ERR_NOMEM: it is still the caller's. */
-MUST_USE int striped_lane_add(struct striped *striped, int fd);
+/* Takes fd over: the near end of a new lane. ERR_LIMIT, ERR_NOMEM, ERR_REFUSED: it is still the caller's. */
+MUST_USE int striped_lane_add(struct striped *striped, int fd, uint32_t identity);
 /* Takes over what somebody who joined has sent. */
-void striped_lane_take(struct striped *striped, int fd);
+void striped_lane_take(struct striped *striped, int fd, uint32_t identity);
+void striped_lanes_drop_lost(struct striped *striped); /* those that the peer has lost */
 void striped_lanes_feed(struct striped *striped);      /* records, as far as there is room */
 void striped_lanes_check_end(struct striped *striped); /* those that have nothing more to do end */
 void striped_lanes_abort(struct striped *striped);

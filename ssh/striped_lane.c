@@ -92,7 +92,7 @@ int striped_lane_make(int fds[2]) {
     return 0;
 }
 
-int striped_lane_add(struct striped *striped, int fd) {
+int striped_lane_add(struct striped *striped, int fd, uint32_t identity) {
     unsigned number = 0;
     while (number < STRIPE_LANES_MAX && striped->lanes[number] != NULL)
         number++;
@@ -101,10 +101,14 @@ int striped_lane_add(struct striped *striped, int fd) {
     struct striped_lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return ERR_NOMEM;
+    int err = stripe_lane_add(striped->stripe, number, identity);
+    if (err != 0) {
+        free(lane);
+        return err;
+    }
     lane->striped = striped;
     lane->number = number;
     striped->lanes[number] = lane;
-    stripe_lane_add(striped->stripe, number);
     if (stripe_lanes(striped->stripe) > striped->lanes_most)
         striped->lanes_most = stripe_lanes(striped->stripe);
     conn_init(&lane->conn, striped->shard, &lane_ops, lane, fd, LIMIT_CHANNEL_PACKET_BYTES);
@@ -113,8 +117,8 @@ int striped_lane_add(struct striped *striped, int fd) {
     return 0;
 }
 
-void striped_lane_take(struct striped *striped, int fd) {
-    if (striped_is_open(striped) && striped_lane_add(striped, fd) == 0)
+void striped_lane_take(struct striped *striped, int fd, uint32_t identity) {
+    if (striped_is_open(striped) && striped_lane_add(striped, fd, identity) == 0)
         return;
     io_close(striped->shard->io, fd, IO_CLOSE);
     striped_entry_lane_gone(striped->entry);
@@ -179,6 +183,13 @@ void striped_lanes_check_end(struct striped *striped) {
     for (unsigned i = 0; i < STRIPE_LANES_MAX; i++)
         if (striped->lanes[i] != NULL)
             lane_check_end(striped->lanes[i]);
+}
+
+/* Cut, so that their channels end here: nobody there would answer an orderly end. */
+void striped_lanes_drop_lost(struct striped *striped) {
+    for (unsigned i = 0; i < STRIPE_LANES_MAX; i++)
+        if (striped->lanes[i] != NULL && stripe_lane_lost_there(striped->stripe, i))
+            lane_abort(striped->lanes[i]);
 }
 
 void striped_lanes_abort(struct striped *striped) {

@@ -2,7 +2,9 @@
  * threads: a list under a lock that is taken when one begins, ends, or gains or loses a lane. */
 #include "engine/check.h"
 #include "engine/limits.h"
+#include "ssh/stripe_identity.h"
 #include "ssh/striped_internal.h"
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@ struct striped_entry {
     struct shard *shard;
     struct striped *striped; /* its shard's; NULL: it is over */
     unsigned references, lanes, lanes_max;
+    struct stripe_identities identities;
     uint8_t key[STRIPED_KEY_BYTES];
     uint16_t port;
     char *host;   /* within texts */
@@ -50,6 +53,7 @@ static struct striped_entry *entry_new(const struct striped_name *name, const ui
     if (entry == NULL)
         return NULL;
     *entry = (struct striped_entry){.references = 1, .lanes = 1, .port = name->port, .host = entry->texts + user_bytes};
+    (void)stripe_identity_use(&entry->identities, 0); /* its first lane's */
     memcpy(entry->key, key, STRIPED_KEY_BYTES);
     memcpy(entry->texts, name->user, user_bytes);
     memcpy(entry->host, name->host, host_bytes);
@@ -104,22 +108,23 @@ void striped_entry_lane_gone(struct striped_entry *entry) {
 }
 
 /* On its shard, which alone ends it: no lock is needed for `striped`. */
-static void lane_arrived(void *arg, int64_t fd) {
+static void lane_arrived(void *arg, int64_t value) {
     struct striped_entry *entry = arg;
+    int fd = (int)(value & INT_MAX);
     if (entry->striped != NULL)
-        striped_lane_take(entry->striped, (int)fd);
+        striped_lane_take(entry->striped, fd, (uint32_t)((uint64_t)value >> 32));
     else
-        io_close(shard_current()->io, (int)fd, IO_CLOSE);
+        io_close(shard_current()->io, fd, IO_CLOSE);
     pthread_mutex_lock(&lock);
     entry_unref(entry);
     pthread_mutex_unlock(&lock);
 }
 
-static int send_lane(struct striped_entry *entry, int *lane_fd) {
+static int send_lane(struct striped_entry *entry, uint32_t identity, int *lane_fd) {
     int fds[2], err = striped_lane_make(fds);
     if (err != 0)
         return err;
-    err = shard_post(entry->shard, lane_arrived, entry, fds[0]);
+    err = shard_post(entry->shard, lane_arrived, entry, (int64_t)((uint64_t)identity << 32 | (uint32_t)fds[0]));
     if (err != 0) {
         close(fds[0]);
         close(fds[1]);
@@ -131,13 +136,20 @@ static int send_lane(struct striped_entry *entry, int *lane_fd) {
     return 0;
 }
 
-int striped_find_join(const char *user, const uint8_t *key, bool (*may)(void *arg, const char *host, uint16_t port),
-                      void *arg, int *lane_fd) {
+/* An identity counts as used even when there is no place: whoever asks again asks with another. */
+static int entry_join(struct striped_entry *entry, uint32_t identity, int *lane_fd) {
+    if (!stripe_identity_use(&entry->identities, identity))
+        return ERR_INUSE;
+    return entry->lanes < entry->lanes_max ? send_lane(entry, identity, lane_fd) : ERR_LIMIT;
+}
+
+int striped_find_join(const char *user, const uint8_t *key, uint32_t identity,
+                      bool (*may)(void *arg, const char *host, uint16_t port), void *arg, int *lane_fd) {
     int err = ERR_REFUSED;
     pthread_mutex_lock(&lock);
     struct striped_entry *entry = find(user, key);
     if (entry != NULL && may(arg, entry->host, entry->port))
-        err = entry->lanes < entry->lanes_max ? send_lane(entry, lane_fd) : ERR_LIMIT;
+        err = entry_join(entry, identity, lane_fd);
     pthread_mutex_unlock(&lock);
     return err;
 }

@@ -70,12 +70,17 @@ static struct writer *stripe(uint16_t port) {
     return &writer;
 }
 
-static struct writer *join(const void *with) {
+static struct writer *join_as(const void *with, uint32_t identity) {
     static struct writer writer;
     static uint8_t packet[256];
     begin_open(&writer, packet, "stripe-join@leat");
     writer_string(&writer, with, MUX_STRIPE_KEY_BYTES);
+    writer_u32(&writer, identity);
     return &writer;
+}
+
+static struct writer *join(const void *with) {
+    return join_as(with, 1);
 }
 
 /* ---- records ---- */
@@ -221,6 +226,27 @@ Test(striped_server, joins_of_what_is_not_there) {
     cr_expect(process_says(world.server, "no such striped connection", 20));
     say(lane.client, lane.channel, 1, 0, 5, "hello");
     expect_echo(&lane, 1, "hello");
+    raw_close(client);
+}
+
+/* The client has lost its first lane, of which the server sees nothing: what was sent on it comes again on the other.
+ */
+Test(striped_server, a_lane_that_the_client_has_lost) {
+    struct lane lanes[2];
+    size_t len;
+    world_leatd(&world, "");
+    lane_open(&lanes[0], raw_connect(&world), stripe(target_port(target)));
+    say(lanes[0].client, lanes[0].channel, 1, 0, 5, "hello");
+    expect_echo(lanes, 1, "hello");
+    struct raw_client *client = raw_connect(&world);
+    refused(client, join_as(key, 0), "a lane of that number has been");
+    lane_open(&lanes[1], client, join(key));
+    say(client, lanes[1].channel, 5, 0, 0, NULL); /* LOST */
+    expect_echo(&lanes[1], 1, "hello");
+    cr_expect_not_null(raw_wait(lanes[0].client, MSG_CHANNEL_EOF, &len, 20), "%s", process_log(world.server));
+    refused(lanes[0].client, join(key), "a lane of that number has been");
+    cr_expect_neq(opened(lanes[0].client, join_as(key, 2)), NOT_OPENED, "%s", process_log(world.server));
+    raw_close(lanes[0].client);
     raw_close(client);
 }
 

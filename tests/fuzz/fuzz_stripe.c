@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define LANES 4u
 
-enum op { OP_RAW, OP_DATA, OP_TAKEN, OP_END, OP_NEXT, OP_GIVE, OP_TAKE, OP_LANE, OP_CLOSE, OP_COUNT };
+enum op { OP_RAW, OP_DATA, OP_TAKEN, OP_END, OP_NEXT, OP_GIVE, OP_TAKE, OP_LANE, OP_CLOSE, OP_LOST, OP_COUNT };
 
 struct world {
     struct stripe *stripe;
@@ -19,6 +19,7 @@ struct world {
     const uint8_t *at, *end;
     uint64_t now_ns;
     bool here[LANES];
+    uint32_t identities;
 };
 
 static uint8_t take(struct world *world) {
@@ -90,12 +91,25 @@ static void take_some(struct world *world, uint8_t amount) {
         stripe_end_taken(world->stripe);
 }
 
+/* An identity may have been lost there before it comes. */
 static void change_lane(struct world *world, unsigned lane, bool in_order) {
-    if (world->here[lane])
+    if (world->here[lane]) {
         stripe_lane_gone(world->stripe, lane, in_order);
-    else
-        stripe_lane_add(world->stripe, lane);
-    world->here[lane] = !world->here[lane];
+        world->here[lane] = false;
+        return;
+    }
+    int result = stripe_lane_add(world->stripe, lane, world->identities++);
+    CHECK(result == 0 || result == ERR_REFUSED);
+    world->here[lane] = result == 0;
+}
+
+static void say_lost(struct world *world, unsigned lane, uint8_t amount) {
+    uint8_t bytes[STRIPE_HEADER_BYTES] = {RECORD_LOST};
+    codec_put_u32(bytes + 1, world->identities + 2 - amount % 16);
+    say(world, lane, bytes, sizeof bytes);
+    for (unsigned i = 0; i < LANES && (amount & 128) == 0; i++)
+        if (stripe_lane_lost_there(world->stripe, i))
+            change_lane(world, i, false);
 }
 
 static void step(struct world *world) {
@@ -115,6 +129,8 @@ static void step(struct world *world) {
         return;
     else if (op == OP_RAW)
         say_raw(world, lane, amount);
+    else if (op == OP_LOST)
+        say_lost(world, lane, amount);
     else if (op == OP_NEXT)
         hear(world, lane, amount);
     else

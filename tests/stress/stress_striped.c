@@ -36,7 +36,7 @@ struct side {
 };
 static struct side sides[2];
 static struct wire wires[WIRES];
-static _Atomic unsigned wires_count, joined;
+static _Atomic unsigned wires_count, joined, heckles;
 static _Atomic bool heckling;
 static uint8_t key[STRIPED_KEY_BYTES];
 static struct window_budget budget;
@@ -93,12 +93,13 @@ static void carried(void) {
 
 static void on_want(void *owner, struct striped *striped) {
     int near, far;
+    uint32_t identity;
     CHECK(owner == &sides[0]);
-    if (atomic_load(&wires_count) == WIRES || striped_find_join("user", key, anybody, NULL, &far) != 0)
+    if (atomic_load(&wires_count) == WIRES || striped_join(striped, &near, &identity) != 0)
         return;
-    if (striped_join(striped, &near) == 0)
+    if (striped_find_join("user", key, identity, anybody, NULL, &far) == 0)
         return carry(near, far);
-    close(far);
+    close(near);
 }
 
 static void on_end(void *owner, const struct striped_state *state, const char *what) {
@@ -135,14 +136,20 @@ static void post(struct side *side, void (*run)(void *, int64_t), int64_t value)
 
 /* ---- other threads ---- */
 
+/* Each once in a round, then ones that have been; not so far from what the client itself uses that these would seem
+ * old. */
+static uint32_t heckled(void) {
+    return 40 + atomic_fetch_add(&heckles, 1) % 24;
+}
+
 static void *heckle(void *arg) {
     uint8_t other[STRIPED_KEY_BYTES] = {0};
     (void)arg;
     while (atomic_load(&heckling)) {
         int fd;
-        CHECK(striped_find_join("user", other, anybody, NULL, &fd) == ERR_REFUSED);
-        CHECK(striped_find_join("nobody", key, anybody, NULL, &fd) == ERR_REFUSED);
-        if (striped_find_join("user", key, anybody, NULL, &fd) == 0) {
+        CHECK(striped_find_join("user", other, 1, anybody, NULL, &fd) == ERR_REFUSED);
+        CHECK(striped_find_join("nobody", key, 1, anybody, NULL, &fd) == ERR_REFUSED);
+        if (striped_find_join("user", key, heckled(), anybody, NULL, &fd) == 0) {
             struct pollfd wait = {.fd = fd, .events = POLLIN};
             poll(&wait, 1, 1);
             close(fd);

@@ -108,12 +108,18 @@ static inline size_t rig_take(struct stripe *stripe) {
     return all;
 }
 
+/* The place is the identity, unless it serves again. */
+static inline void rig_add(struct stripe *stripe, unsigned lane, uint32_t identity) {
+    cr_assert_eq(stripe_lane_add(stripe, lane, identity), 0);
+    stripe_validate(stripe);
+}
+
 /* With lanes 0..lanes) that were greeted, 0 last, and leave to send. */
 static inline struct stripe *rig_open(unsigned lanes, uint32_t window_max, uint32_t limit) {
     struct stripe *stripe = rig_create(window_max);
     for (unsigned i = lanes; i-- > 0;) {
         struct record record;
-        stripe_lane_add(stripe, i);
+        rig_add(stripe, i, i);
         cr_assert(rig_hear(stripe, i, &record) && record.kind == RECORD_TAKEN);
     }
     cr_assert_eq(rig_say(stripe, 0, RECORD_TAKEN, 0, limit), 0);

@@ -25,6 +25,7 @@ struct wire {
     uint8_t bytes[2][WIRE_BYTES];
     size_t len[2], at[2];
     bool over[2]; /* towards fd[i]: nothing more comes */
+    bool frozen;  /* it is not carried, and who is not told does not see that */
     uint64_t carried;
 };
 struct stripes {
@@ -55,6 +56,13 @@ static void rig_cut(struct wire *wire) {
     wire->fd[0] = wire->fd[1] = -1;
 }
 
+/* Lost for one side; the other has only its word for that. */
+static void rig_freeze(struct wire *wire, unsigned side) {
+    wire->frozen = true;
+    close(wire->fd[side]);
+    wire->fd[side] = -1;
+}
+
 static struct wire *rig_wire(int fd0, int fd1) {
     cr_assert(rig.wires_count < WIRES);
     struct wire *wire = &rig.wires[rig.wires_count++];
@@ -71,12 +79,13 @@ static bool anybody(void *arg, const char *host, uint16_t port) {
 static void rig_on_want(void *owner, struct striped *striped) {
     struct side *side = owner;
     int near, far;
+    uint32_t identity;
     side->wants++;
     cr_assert(side == &rig.sides[0] && striped == side->striped);
     if (rig.no_joining || rig.wires_count == WIRES)
         return;
-    cr_assert_eq(striped_join(striped, &near), 0);
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &far), 0);
+    cr_assert_eq(striped_join(striped, &near, &identity), 0);
+    cr_assert_eq(striped_find_join("user", rig_key, identity, anybody, NULL, &far), 0);
     rig_wire(near, far);
 }
 
@@ -191,6 +200,8 @@ static void wire_carry(struct wire *wire, unsigned to) {
 
 static void rig_drive(void) {
     for (unsigned i = 0; i < rig.wires_count; i++) {
+        if (rig.wires[i].frozen)
+            continue;
         wire_carry(&rig.wires[i], 0);
         wire_carry(&rig.wires[i], 1);
         if (rig.wires[i].over[0] && rig.wires[i].over[1])

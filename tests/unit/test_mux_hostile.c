@@ -33,7 +33,7 @@ static void build_all(struct packet *packets, uint32_t id) {
     build(&packets[10], MSG_CHANNEL_OPEN, "suuu", "session", 5u, 1000u, 1000u);
     build(&packets[11], MSG_CHANNEL_OPEN, "suuususus", "stripe@leat", 5u, 1000u, 1000u, "host", 80u, "origin", 81u,
           "0123456789abcdef");
-    build(&packets[12], MSG_CHANNEL_OPEN, "suuus", "stripe-join@leat", 5u, 1000u, 1000u, "0123456789abcdef");
+    build(&packets[12], MSG_CHANNEL_OPEN, "suuusu", "stripe-join@leat", 5u, 1000u, 1000u, "0123456789abcdef", 1u);
     build(&packets[13], MSG_CHANNEL_OPEN_CONFIRMATION, "uuuu", id, 5u, 1000u, 1000u);
     build(&packets[14], MSG_CHANNEL_REQUEST, "usb", id, "keepalive@openssh.com", 1);
     build(&packets[15], MSG_GLOBAL_REQUEST, "sb", "keepalive@openssh.com", 1);

@@ -87,9 +87,11 @@ Test(mux_open, streamlocal) {
 }
 
 #define KEY "0123456789abcdef"
+#define LANE 0x80000002u
 static bool key_came;
 static struct flow *check_key(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
     key_came = open->stripe_key && memcmp(open->stripe_key, KEY, MUX_STRIPE_KEY_BYTES) == 0;
+    cr_assert_eq(open->stripe_lane, open->kind == MUX_OPEN_STRIPE_JOIN ? LANE : 0);
     return check_open(mux, open, reason, text);
 }
 static const struct mux_ops key_ops = {.on_open = check_key, .on_global = rig_on_global};
@@ -109,7 +111,7 @@ Test(mux_open, stripe) {
     accepted();
     wanted = &(const struct wanted){MUX_OPEN_STRIPE_JOIN, "stripe-join@leat", "", "", 0, 0};
     start_stripe();
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuus", wanted->type, OPEN_HEAD, KEY), 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusu", wanted->type, OPEN_HEAD, KEY, LANE), 0);
     cr_assert(key_came);
     accepted();
 }
@@ -118,13 +120,16 @@ Test(mux_open, stripe_keys_have_one_length) {
     const uint32_t lengths[] = {0, 1, MUX_STRIPE_KEY_BYTES - 1, MUX_STRIPE_KEY_BYTES + 1, 200};
     start();
     for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuz", "stripe-join@leat", OPEN_HEAD, lengths[i]), ERR_PROTOCOL);
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuzu", "stripe-join@leat", OPEN_HEAD, lengths[i], LANE),
+                     ERR_PROTOCOL);
         cr_assert_eq(
             rig_put(&rig, MSG_CHANNEL_OPEN, "suuususuz", "stripe@leat", OPEN_HEAD, "h", 1u, "", 1u, lengths[i]),
             ERR_PROTOCOL);
     }
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuususu", "stripe@leat", OPEN_HEAD, "h", 1u, "", 1u), ERR_PROTOCOL);
-    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusb", "stripe-join@leat", OPEN_HEAD, KEY, 0), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuus", "stripe-join@leat", OPEN_HEAD, KEY), ERR_PROTOCOL, "no lane");
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuusub", "stripe-join@leat", OPEN_HEAD, KEY, LANE, 0), ERR_PROTOCOL);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuususub", "stripe@leat", OPEN_HEAD, "h", 1u, "", 1u), ERR_PROTOCOL);
     cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN, "suuuzusus", "stripe@leat", OPEN_HEAD, 1u, 1u, "", 1u, KEY),
                  ERR_PROTOCOL, "a host with a NUL");
     cr_assert_eq(rig.opens, 0);
@@ -149,7 +154,7 @@ Test(mux_open, stripe_of_ours) {
     accepted();
     wanted = &(const struct wanted){MUX_OPEN_STRIPE_JOIN, "stripe-join@leat", "", "", 0, 0};
     start_stripe();
-    cr_assert_eq(mux_open_stripe_join(&far.mux, &ours[1].flow, &probe_ops, &ours[1], key), 0);
+    cr_assert_eq(mux_open_stripe_join(&far.mux, &ours[1].flow, &probe_ops, &ours[1], key, LANE), 0);
     cr_assert_eq(mux_next(&far.mux, 0, packet, sizeof packet, &len, &slot), MUX_CONTROL);
     cr_assert_eq(rig_feed(&rig, packet, len), 0, "%s", rig.why);
     cr_assert(key_came);

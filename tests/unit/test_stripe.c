@@ -6,7 +6,7 @@ Test(stripe, greets_each_lane_with_its_window) {
     struct stripe *stripe = rig_create(100000);
     cr_assert_eq(stripe_room(stripe), 0, "the peer has not said how much");
     for (unsigned lane = 0; lane < STRIPE_LANES_MAX; lane++) {
-        stripe_lane_add(stripe, lane);
+        rig_add(stripe, lane, lane);
         rig_expect(stripe, lane, RECORD_TAKEN, 0, 100000);
         rig_expect_silence(stripe, lane);
     }
@@ -157,7 +157,7 @@ static void expect_nonsense(unsigned kind, uint64_t offset, uint32_t number) {
 Test(stripe, nonsense) {
     const struct record all[] = {
         {0, 0, 0, NULL},
-        {5, 0, 0, NULL},
+        {6, 0, 0, NULL},
         {255, 0, 0, NULL},
         {RECORD_DATA, 0, 0, NULL},
         {RECORD_DATA, CHUNK + 1, 0, NULL},
@@ -175,6 +175,8 @@ Test(stripe, nonsense) {
         {RECORD_END, 0, 1001, NULL},
         {RECORD_RESET, 1, 0, NULL},
         {RECORD_RESET, 0, 1, NULL},
+        {RECORD_LOST, 0, 0, NULL},
+        {RECORD_LOST, 1, 1, NULL},
     };
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         expect_nonsense(all[i].kind, all[i].offset, all[i].number);

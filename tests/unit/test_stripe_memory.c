@@ -86,7 +86,7 @@ static void live(void) {
         cr_assert_eq(atomic_load(&rig_budget.used), 0);
         return;
     }
-    stripe_lane_add(stripe, 0);
+    rig_add(stripe, 0, 0);
     cr_assert_eq(rig_say(stripe, 0, RECORD_TAKEN, 0, MIB), 0);
     rig_expect(stripe, 0, RECORD_TAKEN, 0, MIB);
     send_much(stripe);

@@ -44,10 +44,13 @@ Test(stripe_send, lost_lane) {
     cr_assert_eq(rig_say(stripe, 2, RECORD_TAKEN, 100, MIB), 0);
     stripe_lane_gone(stripe, 2, false);
     stripe_validate(stripe);
+    rig_expect(stripe, 1, RECORD_LOST, 0, 2);
     rig_expect(stripe, 1, RECORD_DATA, 200, 100);
     stripe_lane_gone(stripe, 1, true);
     stripe_validate(stripe);
     cr_assert_eq(stripe_lanes(stripe), 1);
+    rig_expect(stripe, 0, RECORD_LOST, 0, 2);
+    rig_expect(stripe, 0, RECORD_LOST, 0, 1);
     rig_expect(stripe, 0, RECORD_DATA, 100, 100);
     rig_expect(stripe, 0, RECORD_DATA, 200, 100);
     cr_assert_eq(rig_say(stripe, 0, RECORD_TAKEN, 450, MIB), 0, "arrived after all");
@@ -58,30 +61,33 @@ Test(stripe_send, lost_lane) {
     rig_destroy(stripe);
 }
 
-/* The newest TAKEN is said again when it may not have arrived; and a lane's number serves again. */
+/* The newest TAKEN is said again when it may not have arrived; and a lane's place serves again. */
 Test(stripe_send, taken_on_a_lost_lane) {
     struct stripe *stripe = rig_open(2, 1000, 1000);
     cr_assert_eq(rig_say(stripe, 0, RECORD_DATA, 0, 600), 0);
     cr_assert_eq(rig_take(stripe), 600);
     rig_expect(stripe, 1, RECORD_TAKEN, 600, 1000);
     stripe_lane_gone(stripe, 1, false);
+    rig_expect(stripe, 0, RECORD_LOST, 0, 1);
     rig_expect(stripe, 0, RECORD_TAKEN, 600, 1000);
     rig_expect_silence(stripe, 0);
-    stripe_lane_add(stripe, 1);
+    rig_add(stripe, 1, 2);
     rig_expect(stripe, 1, RECORD_TAKEN, 600, 1000);
+    rig_expect(stripe, 1, RECORD_LOST, 0, 1);
     stripe_lane_gone(stripe, 0, false);
+    rig_expect(stripe, 1, RECORD_LOST, 0, 0);
     rig_expect_silence(stripe, 1);
     rig_destroy(stripe);
 }
 
-/* Half of a record had come when its lane was lost: its successor by number begins anew. */
-Test(stripe_send, number_serves_again) {
+/* Half of a record had come when its lane was lost: its successor in that place begins anew. */
+Test(stripe_send, place_serves_again) {
     struct stripe *stripe = rig_open(2, MIB, 1000);
     uint8_t bytes[100];
     size_t len = rig_record(bytes, RECORD_DATA, 0, 50);
     cr_assert_eq(stripe_input(stripe, 1, bytes, len - 10, 1), 0);
     stripe_lane_gone(stripe, 1, false);
-    stripe_lane_add(stripe, 1);
+    rig_add(stripe, 1, 2);
     cr_assert_eq(rig_say(stripe, 1, RECORD_DATA, 0, 50), 0);
     cr_assert_eq(rig_take(stripe), 50);
     rig_destroy(stripe);
@@ -98,6 +104,7 @@ Test(stripe_send, tiny_records) {
     stripe_end(stripe);
     rig_expect_silence(stripe, 0);
     stripe_lane_gone(stripe, 1, false);
+    rig_expect(stripe, 0, RECORD_LOST, 0, 1);
     rig_expect(stripe, 0, RECORD_DATA, 1, 1);
     cr_assert_eq(rig_say(stripe, 0, RECORD_TAKEN, LIMIT_STRIPE_CHUNKS, MIB), 0);
     rig_expect(stripe, 0, RECORD_DATA, LIMIT_STRIPE_CHUNKS, 1000);
@@ -205,15 +212,19 @@ Test(stripe_send, end_again) {
     rig_expect(stripe, 0, RECORD_DATA, 0, 10);
     rig_expect(stripe, 1, RECORD_END, 10, 0);
     stripe_lane_gone(stripe, 1, false);
+    rig_expect(stripe, 2, RECORD_LOST, 0, 1);
     rig_expect(stripe, 2, RECORD_END, 10, 0);
     stripe_lane_gone(stripe, 0, false);
+    rig_expect(stripe, 2, RECORD_LOST, 0, 0);
     rig_expect(stripe, 2, RECORD_TAKEN, 0, 1000);
     rig_expect(stripe, 2, RECORD_DATA, 0, 10);
     rig_expect_silence(stripe, 2);
-    stripe_lane_add(stripe, 1);
+    rig_add(stripe, 1, 3);
     rig_expect(stripe, 1, RECORD_TAKEN, 0, 1000);
     cr_assert_eq(rig_say(stripe, 1, RECORD_TAKEN, 11, 0), 0);
     stripe_lane_gone(stripe, 2, false);
+    for (uint32_t i = 0; i < 3; i++)
+        rig_expect(stripe, 1, RECORD_LOST, 0, (uint32_t[]){1, 0, 2}[i]);
     rig_expect_silence(stripe, 1);
     rig_destroy(stripe);
 }
@@ -226,6 +237,7 @@ Test(stripe_send, end_taken_again) {
     rig_expect(stripe, 0, RECORD_TAKEN, 1, 999);
     rig_expect_silence(stripe, 1);
     stripe_lane_gone(stripe, 0, false);
+    rig_expect(stripe, 1, RECORD_LOST, 0, 0);
     rig_expect(stripe, 1, RECORD_TAKEN, 1, 999);
     rig_destroy(stripe);
 }
@@ -263,7 +275,7 @@ Test(stripe_send, last_lane) {
 Test(stripe_send, reset_by_us) {
     struct stripe *stripe = rig_open(2, 1000, 1000);
     rig_give(stripe, 10);
-    stripe_lane_add(stripe, 5);
+    rig_add(stripe, 5, 5);
     stripe_reset(stripe);
     stripe_reset(stripe);
     cr_assert_eq(stripe_state(stripe), STRIPE_BROKEN);

@@ -1,5 +1,6 @@
 /* Two stripes joined by up to five lanes in virtual time: each lane with a delay and a rate of its own, lost in one
- * direction or both with bytes under way cut anywhere, seen by the two sides at different times, and replaced; and
+ * direction or both with bytes under way cut anywhere, seen by the two sides at different times, or by one of them not
+ * at all but for what the other says on what is left, and replaced; and
  * applications that give, take, pause, end and reset as they like. What must hold:
  *   - every byte in order, once; nothing is sent again but what went on a lost lane
  *   - DONE on either side only when both applications have all; BROKEN only after a RESET or the loss of all lanes
@@ -48,7 +49,8 @@ static struct path paths[LANES];
 static uint64_t *rng, now_ns, chaos_ns;
 static uint32_t path_ids, loss_chance;
 static bool may_break, may_reset, may_add, broke;
-static uint64_t total_lost, total_added, total_done, total_broken, total_bytes, total_again;
+static unsigned blind; /* the side that notices nothing by itself; 2: neither */
+static uint64_t total_lost, total_told, total_added, total_done, total_broken, total_bytes, total_again;
 
 static uint8_t byte_at(uint64_t seed, uint64_t position) {
     return (uint8_t)((position + seed) * UINT64_C(0x9E3779B97F4A7C15) >> 56);
@@ -74,7 +76,7 @@ static void path_add(void) {
     path->join_ns = now_ns + delay_ns;
     for (unsigned i = 0; i < 2; i++)
         pipe_init(&path->pipes[i], delay_ns, bytes_per_ms);
-    stripe_lane_add(sides[0].stripe, number);
+    cr_assert_eq(stripe_lane_add(sides[0].stripe, number, path->id), 0);
     total_added++;
 }
 
@@ -85,7 +87,7 @@ static void path_lose(struct path *path) {
     for (unsigned i = 0; i < 2; i++) {
         if (how != i)
             pipe_cut(&path->pipes[i], rng);
-        path->gone_ns[i] = random_chance(rng, 3) ? now_ns : soon(500 * MS);
+        path->gone_ns[i] = i == blind ? NEVER : random_chance(rng, 3) ? now_ns : soon(500 * MS);
     }
 }
 
@@ -113,7 +115,14 @@ static void path_join(struct path *path) {
         (stripe_state(sides[1].stripe) == STRIPE_DONE && random_chance(rng, 2)))
         return path_lose(path);
     path->here[1] = true;
-    stripe_lane_add(sides[1].stripe, (unsigned)(path - paths));
+    cr_assert_eq(stripe_lane_add(sides[1].stripe, (unsigned)(path - paths), path->id), 0);
+}
+
+/* Whom the other side cannot tell any more notices at last. */
+static void path_notice(struct path *path) {
+    if (blind < 2 && path->used && path->lost && path->here[blind] && path->gone_ns[blind] == NEVER &&
+        stripe_state(sides[!blind].stripe) != STRIPE_OPEN)
+        path->gone_ns[blind] = soon(500 * MS);
 }
 
 /* Nothing that went on a lane which is still there goes again; and what goes again is what went. */
@@ -159,6 +168,17 @@ static bool path_send(struct path *path, unsigned from) {
     return true;
 }
 
+/* As the other side has said. */
+static void leave_lost(unsigned side) {
+    for (unsigned i = 0; i < LANES; i++) {
+        if (!paths[i].used || !paths[i].here[side] || !stripe_lane_lost_there(sides[side].stripe, i))
+            continue;
+        cr_assert(paths[i].lost && !paths[i].here[!side]);
+        path_leave(&paths[i], side, false);
+        total_told++;
+    }
+}
+
 static bool path_receive(struct path *path, unsigned to) {
     struct pipe *pipe = &path->pipes[!to];
     struct segment *segment = pipe->first;
@@ -176,6 +196,7 @@ static bool path_receive(struct path *path, unsigned to) {
     int result = stripe_input(sides[to].stripe, (unsigned)(path - paths), segment->bytes + segment->used, part, now_ns);
     cr_assert_eq(result, 0);
     pipe_used(pipe, part);
+    leave_lost(to);
     return true;
 }
 
@@ -307,6 +328,7 @@ static bool step(void) {
     app_act(random_below(rng, 2));
     for (unsigned i = 0; i < LANES * 2; i++) {
         struct path *path = &paths[i / 2];
+        path_notice(path);
         if (path->used && path->here[i % 2] && path->gone_ns[i % 2] <= now_ns)
             path_leave(path, i % 2, false);
     }
@@ -366,6 +388,7 @@ static void run(uint64_t *state) {
     may_add = !random_chance(rng, 3); /* a new lane's greeting would hide what was not said again */
     loss_chance = random_below(rng, 80);
     broke = false;
+    blind = random_below(rng, 3);
     chaos_ns = soon(1000 * MS);
     side_init(&sides[0]);
     side_init(&sides[1]);
@@ -388,6 +411,6 @@ static void run(uint64_t *state) {
 
 Test(stripe_sim, lanes_come_and_go, .fini = seed_report) {
     seed_each(SEEDS, run);
-    printf("%lu done, %lu broken, %lu lanes, %lu lost, %lu bytes, %lu sent again\n", total_done, total_broken,
-           total_added, total_lost, total_bytes, total_again);
+    printf("%lu done, %lu broken, %lu lanes, %lu lost, %lu by word, %lu bytes, %lu sent again\n", total_done,
+           total_broken, total_added, total_lost, total_told, total_bytes, total_again);
 }

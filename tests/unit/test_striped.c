@@ -135,6 +135,44 @@ RIG_TEST(striped, joins_that_fail_are_not_asked_for_without_end) {
     cr_expect(rig.sides[0].wants <= 1 + (io_clock_ns() - begin_ns) / LIMIT_STRIPE_RETRY_NS);
 }
 
+/* Either side loses one, and the other would wait for ever for what is on it. */
+RIG_TEST(striped, a_lane_that_only_one_side_has_lost) {
+    for (unsigned side = 0; side < 2; side++) {
+        unsigned before = rig_descriptors();
+        rig = (struct stripes){0};
+        rig_begin(backend, 3);
+        both_send(24 * MIB, 24 * MIB);
+        DRIVE_UNTIL(rig.wires_count == 3 && rig.sides[0].received > 6 * MIB && rig.sides[1].received > 6 * MIB);
+        rig.no_joining = true;
+        rig_freeze(&rig.wires[1], side);
+        DRIVE_UNTIL(striped_state(rig.sides[!side].striped).lanes == 2);
+        rig_freeze(&rig.wires[0], side);
+        rig_finish();
+        expect_whole();
+        cr_expect_eq(rig_descriptors(), before);
+    }
+}
+
+/* Two that were frozen are replaced, under identities of their own: nothing that is said of the old ones meets these.
+ */
+RIG_TEST(striped, a_lane_that_only_one_side_has_lost_is_replaced) {
+    rig_begin(backend, 3);
+    rig.sides[0].to_send = rig.sides[1].to_send = 6 * MIB;
+    DRIVE_UNTIL(rig.wires_count == 3 && rig.sides[0].received == 6 * MIB && rig.sides[1].received == 6 * MIB);
+    rig_freeze(&rig.wires[0], 0);
+    rig_freeze(&rig.wires[2], 1);
+    while (rig.wires_count < 5) {
+        rig.sides[0].to_send += 1000;
+        DRIVE_UNTIL(rig.sides[1].received == rig.sides[0].to_send);
+    }
+    both_send(rig.sides[0].to_send + 24 * MIB, 24 * MIB);
+    rig_finish();
+    expect_whole();
+    for (unsigned i = 3; i < 5; i++)
+        cr_expect(rig.wires[i].carried > MIB, "lane %u carried %" PRIu64, i, rig.wires[i].carried);
+    cr_expect_eq(rig.wires_count, 5);
+}
+
 RIG_TEST(striped, all_lanes_are_cut) {
     rig_begin(backend, 3);
     both_send(8 * MIB, 64 * MIB);
@@ -226,21 +264,23 @@ static bool nobody(void *arg, const char *host, uint16_t port) {
 
 RIG_TEST(striped, who_may_join) {
     unsigned asked = 0, before = rig_descriptors();
+    uint32_t identity = 3;
     int fd, fds[2];
     uint8_t other[STRIPED_KEY_BYTES];
     struct striped *twin;
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), ERR_REFUSED, "nobody is there yet");
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED, "nobody is there yet");
+    rig.no_joining = true;
     rig_begin(backend, 2);
     for (unsigned i = 0; i < STRIPED_KEY_BYTES; i++) {
         memcpy(other, rig_key, sizeof other);
         other[i] ^= 0x10;
-        cr_assert_eq(striped_find_join("user", other, anybody, NULL, &fd), ERR_REFUSED);
+        cr_assert_eq(striped_find_join("user", other, 1, anybody, NULL, &fd), ERR_REFUSED);
     }
-    cr_assert_eq(striped_find_join("user2", rig_key, anybody, NULL, &fd), ERR_REFUSED);
-    cr_assert_eq(striped_find_join("use", rig_key, anybody, NULL, &fd), ERR_REFUSED);
-    cr_assert_eq(striped_find_join("", rig_key, anybody, NULL, &fd), ERR_REFUSED);
+    cr_assert_eq(striped_find_join("user2", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
+    cr_assert_eq(striped_find_join("use", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
+    cr_assert_eq(striped_find_join("", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
     cr_assert_eq(asked, 0);
-    cr_assert_eq(striped_find_join("user", rig_key, nobody, &asked, &fd), ERR_REFUSED);
+    cr_assert_eq(striped_find_join("user", rig_key, 1, nobody, &asked, &fd), ERR_REFUSED);
     cr_assert_eq(asked, 1, "and only who has the key learns that there is one");
     rig_tcp_pair(fds);
     cr_assert_eq(striped_start(&rig.shard, fds[0], &rig.budget, LIMIT_STRIPE_WINDOW_BYTES, 2, &rig_name, rig_key,
@@ -248,19 +288,37 @@ RIG_TEST(striped, who_may_join) {
                  ERR_LIMIT, "the key is there already");
     close(fds[0]);
     close(fds[1]);
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), 0);
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), 0);
     int second = fd;
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), ERR_LIMIT, "it has its two lanes");
+    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), ERR_LIMIT, "it has its two lanes");
     DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 2);
     close(second);
     DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 1);
-    RIG_UNTIL(&rig.shard, striped_find_join("user", rig_key, anybody, NULL, &fd) == 0);
+    RIG_UNTIL(&rig.shard, striped_find_join("user", rig_key, identity++, anybody, NULL, &fd) == 0);
     close(fd);
     both_send(MIB, MIB);
     rig_finish();
     expect_whole();
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), ERR_REFUSED, "nobody is there any more");
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED, "nobody is there any more");
     cr_expect_eq(rig_descriptors(), before);
+}
+
+/* Each identity is good for one lane. */
+RIG_TEST(striped, identities_are_used_once) {
+    int fd;
+    rig.no_joining = true;
+    rig_begin(backend, 8);
+    cr_assert_eq(striped_find_join("user", rig_key, 0, anybody, NULL, &fd), ERR_INUSE, "that is the first lane's");
+    cr_assert_eq(striped_find_join("user", rig_key, 3, anybody, NULL, &fd), 0);
+    close(fd);
+    cr_assert_eq(striped_find_join("user", rig_key, 3, anybody, NULL, &fd), ERR_INUSE);
+    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), 0, "they may come out of order");
+    close(fd);
+    DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 1);
+    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), ERR_INUSE);
+    both_send(MIB, MIB);
+    rig_finish();
+    expect_whole();
 }
 
 /* A lane on its way to one that ends at that moment. */
@@ -269,7 +327,7 @@ RIG_TEST(striped, a_lane_that_comes_too_late) {
     int fd;
     uint8_t byte;
     rig_begin(backend, 3);
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), 0);
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), 0);
     striped_abort(rig.sides[1].striped);
     striped_abort(rig.sides[1].striped);
     striped_abort(rig.sides[0].striped);
@@ -284,7 +342,7 @@ RIG_TEST(striped, a_lane_that_comes_too_late) {
 RIG_TEST(striped, nonsense_on_a_lane) {
     int fd;
     rig_begin(backend, 3);
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), 0);
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), 0);
     cr_assert_eq(send(fd, "GET / HTTP/1.0\r\n", 16, MSG_NOSIGNAL), 16);
     DRIVE_UNTIL(rig.sides[0].ended && rig.sides[1].reset);
     close(fd);
@@ -304,7 +362,7 @@ RIG_TEST(striped, no_descriptors) {
                                &striped, &fd),
                  ERR_LIMIT);
     rig_unlimit_descriptors();
-    cr_assert_eq(striped_find_join("user", rig_key, anybody, NULL, &fd), ERR_REFUSED);
+    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
     cr_assert_eq(atomic_load(&rig.budget.used), 0);
     close(fds[0]); /* still ours */
     close(fds[1]);
