@@ -87,7 +87,8 @@ static void path_lose(struct path *path) {
     for (unsigned i = 0; i < 2; i++) {
         if (how != i)
             pipe_cut(&path->pipes[i], rng);
-        path->gone_ns[i] = i == blind ? NEVER : random_chance(rng, 3) ? now_ns : soon(500 * MS);
+        bool told = i == blind && path->here[!i]; /* of what never came there the other side cannot tell */
+        path->gone_ns[i] = told ? NEVER : random_chance(rng, 3) ? now_ns : soon(500 * MS);
     }
 }
 
