@@ -59,8 +59,9 @@
 #define LIMIT_AWAITED_RECV_BYTES (128u << 10)
 #define LIMIT_AWAITED_SEND_BYTES (128u << 10)
 #define LIMIT_AWAITED_NOTSENT_BYTES (64u << 10)
-#define LIMIT_SPARSE_PACKET_BYTES 4096u /* a sparse flow's are no larger, */
-#define LIMIT_SPARSE_BYTES (32u << 10)  /* and all that it moves is no more in two windows */
+#define LIMIT_AWAITED_GRANT_BYTES (128u << 10) /* each flow, on a short path */
+#define LIMIT_SPARSE_PACKET_BYTES 4096u        /* a sparse flow's are no larger, */
+#define LIMIT_SPARSE_BYTES (32u << 10)         /* and all that it moves is no more in two windows */
 #define LIMIT_SPARSE_WINDOW_NS UINT64_C(64000000)
 #define LIMIT_RECV_MIN_BYTES 65536u      /* less room than this in the ring: spill the oldest slices first */
 #define LIMIT_CONTROL_BYTES 65536u       /* sealed control packets in one batch */

@@ -22,13 +22,6 @@ static bool peer_is_loopback(int fd) {
     return addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&addr)->sin6_addr);
 }
 
-/* By the handshake: later ones have the peer's delay in them. */
-static bool path_is_short(int fd) {
-    struct tcp_info info = {.tcpi_rtt = UINT32_MAX};
-    socklen_t len = sizeof info;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_rtt < LIMIT_SHORT_PATH_US;
-}
-
 /* The kernel makes the buffer twice what it is to wait for, whatever net.core.rmem_max says; then autotuning is told to
  * leave it (Linux 5.14; before, it stays as it is and grows). */
 static void keep_receive_buffer(int fd) {
@@ -43,8 +36,15 @@ static void keep_receive_buffer(int fd) {
     (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
 }
 
+/* The least: bulk and busy processors do not make a path longer. */
+bool tcp_path_is_short(int fd) {
+    struct tcp_info info = {.tcpi_min_rtt = UINT32_MAX};
+    socklen_t len = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_min_rtt < LIMIT_SHORT_PATH_US;
+}
+
 uint64_t tcp_long_path_bytes(int fd) {
-    struct tcp_info info = {.tcpi_min_rtt = 0}; /* the least: bulk and busy processors do not make a path longer */
+    struct tcp_info info = {.tcpi_min_rtt = 0};
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_min_rtt < LIMIT_LONG_PATH_US)
         return 0;
@@ -57,6 +57,6 @@ void tcp_tune(int fd) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (peer_is_loopback(fd))
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1);
-    if (path_is_short(fd))
+    if (tcp_path_is_short(fd))
         keep_receive_buffer(fd);
 }

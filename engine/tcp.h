@@ -1,5 +1,6 @@
 #pragma once
 /* What every TCP socket of ours is set to, whoever made it. */
+#include <stdbool.h>
 #include <stdint.h>
 
 /* TCP_NODELAY; and on a leg that does not leave this machine Reno instead of the system's congestion control: with
@@ -8,6 +9,8 @@
  * small messages stand behind megabytes of bulk. For a connected socket. Best effort: on other stream sockets it
  * changes nothing. */
 void tcp_tune(int fd);
+/* A connected socket with a round trip below LIMIT_SHORT_PATH_US. */
+bool tcp_path_is_short(int fd);
 /* Bytes that may be under way now (the congestion window); 0: on a path that is not long (LIMIT_LONG_PATH_US), or on no
  * TCP socket. */
 uint64_t tcp_long_path_bytes(int fd);

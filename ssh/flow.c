@@ -333,7 +333,8 @@ void flow_end(struct flow *flow) {
 void flow_consumed(struct flow *flow, uint32_t bytes) {
     if (flow->phase == FLOW_OPEN || flow->ops->holds)
         window_consume(&flow->window, bytes);
-    if (flow->phase != FLOW_OPEN || flow->eof_received || flow->adjust_due || !window_grant_due(&flow->window))
+    if (flow->phase != FLOW_OPEN || flow->eof_received || flow->adjust_due ||
+        !window_grant_due_within(&flow->window, flow->mux->grant_most))
         return;
     flow->adjust_due = true;
     flow_touch(flow);

@@ -23,6 +23,7 @@ int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slo
         .slots = slots,
         .budget = budget,
         .window_max = window_max,
+        .grant_most = UINT32_MAX,
         .packet_max = LIMIT_CHANNEL_PACKET_BYTES,
         .free_first = NO_NUMBER,
     };

@@ -64,6 +64,7 @@ struct mux {
     struct slot_pool *slots;
     struct window_budget *budget;
     uint32_t window_max, packet_max;
+    uint32_t grant_most;   /* no flow's peer is granted more at once; UINT32_MAX: what its window is */
     uint64_t queued_bytes; /* waiting in all flows */
     uint32_t queued_slots; /* the same, in slots */
     uint32_t flows_queued; /* flows that have something waiting */

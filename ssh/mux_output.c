@@ -49,10 +49,13 @@ static void put_answer(struct flow *flow, struct writer *writer) {
 }
 
 static void put_adjust(struct flow *flow, struct writer *writer, uint64_t now_ns) {
+    uint32_t bytes = window_grant_within(&flow->window, flow->mux->grant_most, now_ns);
+    flow->adjust_due = false;
+    if (bytes == 0) /* no more than it has, by now */
+        return;
     writer_u8(writer, MSG_CHANNEL_WINDOW_ADJUST);
     writer_u32(writer, flow->peer_id);
-    writer_u32(writer, window_grant(&flow->window, now_ns));
-    flow->adjust_due = false;
+    writer_u32(writer, bytes);
 }
 
 static void put_request(struct flow *flow, struct writer *writer) {

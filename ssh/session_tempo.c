@@ -1,6 +1,7 @@
 /* How much a session moves at once. Large is cheap; but whoever waits for a small answer waits for what is ahead of it
  * in these sizes, so that they are small while a sparse flow shares the connection with bulk. */
 #include "engine/limits.h"
+#include "engine/tcp.h"
 #include "ssh/messages.h"
 #include "ssh/session_internal.h"
 
@@ -39,11 +40,14 @@ static bool in_bulk(const struct session *session) {
            session->mux.queued_bytes + session->batch.bytes > LIMIT_AWAITED_SEND_BYTES;
 }
 
-/* What the kernel holds on the way is a queue too. */
-static void set_kernel_sizes(struct session *session) {
+/* What the kernel holds on the way is a queue too. On a short path a flow's window is no more than that queue: of which
+ * it gets a little at a time, as the kernel's receive buffer cannot be made smaller without losing packets. */
+static void set_sizes_elsewhere(struct session *session) {
+    bool awaited = session->tempo == TEMPO_AWAITED;
     session_path_apply(session);
-    if (session->tempo == TEMPO_AWAITED)
+    if (awaited)
         session_receive_low(session, session_sizes(session)->receive_low);
+    session->mux.grant_most = awaited && tcp_path_is_short(session->fd) ? LIMIT_AWAITED_GRANT_BYTES : UINT32_MAX;
 }
 
 void session_tempo_update(struct session *session) {
@@ -57,5 +61,5 @@ void session_tempo_update(struct session *session) {
                      : now < session->shared_until_ns ? TEMPO_SHARED
                                                       : TEMPO_ALONE;
     if ((session->tempo == TEMPO_AWAITED) != (old == TEMPO_AWAITED))
-        set_kernel_sizes(session);
+        set_sizes_elsewhere(session);
 }

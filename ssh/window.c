@@ -152,10 +152,18 @@ void window_consume(struct window *window, uint32_t len) {
     }
 }
 
-bool window_grant_due(const struct window *window) {
-    uint32_t target = window->target;
+static uint32_t grantable(const struct window *window, uint32_t most) {
+    return window->granted < most ? smaller(window->owed, most - window->granted) : 0;
+}
+
+bool window_grant_due_within(const struct window *window, uint32_t most) {
+    uint32_t target = smaller(window->target, most);
     uint32_t worth = smaller(target / 2, larger(2 * LIMIT_CHANNEL_PACKET_BYTES, target / 8));
-    return window->owed >= larger(worth, 1);
+    return grantable(window, most) >= larger(worth, 1);
+}
+
+bool window_grant_due(const struct window *window) {
+    return window_grant_due_within(window, UINT32_MAX);
 }
 
 static void grow(struct window *window) {
@@ -203,8 +211,8 @@ static void judge_round(struct window *window, uint64_t now_ns) {
     window->round_ns = now_ns;
 }
 
-uint32_t window_grant(struct window *window, uint64_t now_ns) {
-    if (!window_grant_due(window))
+uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_ns) {
+    if (!window_grant_due_within(window, most))
         return 0;
     if (must_shrink(window))
         shrink(window);
@@ -214,10 +222,14 @@ uint32_t window_grant(struct window *window, uint64_t now_ns) {
         window->mark_at = window->received + window->granted;
         window->mark_ns = now_ns;
     }
-    uint32_t bytes = window->owed;
+    uint32_t bytes = grantable(window, most);
     window->granted += bytes;
-    window->owed = 0;
+    window->owed -= bytes;
     return bytes;
+}
+
+uint32_t window_grant(struct window *window, uint64_t now_ns) {
+    return window_grant_within(window, UINT32_MAX, now_ns);
 }
 
 void window_validate(const struct window *window) {

@@ -26,6 +26,7 @@ static struct {
     struct session *session, own_session;
     struct window_budget budget;
     struct far *near, *far;
+    bool over_tcp;   /* asked for before the rig begins; else a pair of Unix sockets */
     int wire_fds[2]; /* the session's; the far end's */
     bool ending, over;
     void (*tell_ending)(struct session *session);
@@ -107,7 +108,10 @@ static inline void session_rig_begin(enum io_backend backend, const struct sessi
     transport_authenticated(&rig.near->transport);
     transport_authenticated(&rig.far->transport);
     window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, rig.wire_fds), 0);
+    if (rig.over_tcp)
+        rig_tcp_pair(rig.wire_fds);
+    else
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, rig.wire_fds), 0);
     struct session_options all = *options;
     all.fd = rig.wire_fds[0];
     all.transport = &rig.near->transport;

@@ -1,6 +1,7 @@
 /* How long a session lets the kernel gather what comes: a peer that sends in bulk is read in batches, larger ones while
  * one flow has the connection to itself, and whoever pauses is read at once again. And all sizes are small while
  * somebody waits for small messages beside bulk. */
+#include "engine/tcp.h"
 #include "tests/unit/session_rig.h"
 
 static const uint8_t block[LIMIT_CHANNEL_PACKET_BYTES];
@@ -83,21 +84,34 @@ static void send_until(enum tempo_name tempo) {
     }
 }
 
-static void bulk_in(enum io_backend backend) {
+/* A socketpair is no short path: it has grants of a window's size, as long ones do. */
+static void bulk_in(enum io_backend backend, bool over_tcp) {
+    rig.over_tcp = over_tcp;
     begin(backend);
     send_until_low(0, LIMIT_RECV_LOW_ALONE_BYTES);
+    cr_expect_eq(rig.session->mux.grant_most, UINT32_MAX);
+    bool is_short = tcp_path_is_short(rig.session->fd); /* over TCP, but for a machine that is very busy */
     send_until(TEMPO_AWAITED);
     cr_expect_leq(rig.session->receive_low, 1, "the kernel does not gather while somebody waits");
+    cr_expect(!is_short || rig.session->mux.grant_most == LIMIT_AWAITED_GRANT_BYTES);
+    cr_expect(over_tcp || rig.session->mux.grant_most == UINT32_MAX);
     send_until(TEMPO_ALONE); /* the other has fallen silent */
+    cr_expect_eq(rig.session->mux.grant_most, UINT32_MAX);
     send_until_low(0, LIMIT_RECV_LOW_ALONE_BYTES);
     session_rig_end();
 }
 
 Test(session_awaited, bulk_in_io_uring) {
-    bulk_in(IO_BACKEND_URING);
+    bulk_in(IO_BACKEND_URING, false);
 }
 Test(session_awaited, bulk_in_epoll) {
-    bulk_in(IO_BACKEND_EPOLL);
+    bulk_in(IO_BACKEND_EPOLL, false);
+}
+Test(session_awaited, bulk_in_over_tcp_io_uring) {
+    bulk_in(IO_BACKEND_URING, true);
+}
+Test(session_awaited, bulk_in_over_tcp_epoll) {
+    bulk_in(IO_BACKEND_EPOLL, true);
 }
 
 /* More than the socket takes, and the far end does not read. */

@@ -126,6 +126,51 @@ Test(window, grant_threshold) {
     }
 }
 
+/* A peer that shall have little under way: what it has beyond that stands, the rest is owed and granted afterwards. */
+Test(window, grants_no_more_than_asked_for) {
+    enum { MOST = 128 << 10 };
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    struct window window;
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    cr_assert_eq(window_receive(&window, MIB - MOST / 2 - 1, 1), 0);
+    window_consume(&window, MIB - MOST / 2 - 1);
+    cr_assert(window_grant_due(&window));
+    cr_assert_not(window_grant_due_within(&window, MOST), "half of it and one byte are there");
+    cr_assert_eq(window_grant_within(&window, MOST, 2), 0);
+    cr_assert_eq(window_receive(&window, 1, 3), 0);
+    window_consume(&window, 1);
+    cr_assert(window_grant_due_within(&window, MOST));
+    cr_assert_eq(window_grant_within(&window, MOST, 4), MOST / 2);
+    cr_assert_eq(window.granted, MOST);
+    window_validate(&window);
+    cr_assert_not(window_grant_due_within(&window, MOST / 4), "it has more");
+    cr_assert_eq(window_grant_within(&window, MOST / 4, 5), 0);
+    cr_assert_eq(window_grant(&window, 6), MIB - MOST);
+    window_validate(&window);
+    window_close(&window);
+}
+
+/* Whatever is asked for, a peer that has used up all it was granted gets more once all of that has been consumed. */
+Test(window, little_at_a_time_never_stops) {
+    static const uint32_t mosts[] = {1, 2, 1000, LIMIT_CHANNEL_PACKET_BYTES, 128u << 10, MIB, 2 * MIB, UINT32_MAX};
+    for (unsigned i = 0; i < sizeof mosts / sizeof *mosts; i++) {
+        struct window_budget budget;
+        window_budget_init(&budget, 4 * GIB);
+        struct window window;
+        cr_assert_eq(window_open(&window, &budget, MIB), 0);
+        for (unsigned turn = 0; turn < 100; turn++) {
+            uint32_t all = window.granted;
+            cr_assert_eq(window_receive(&window, all, turn + 1), 0);
+            window_consume(&window, all);
+            uint32_t granted = window_grant_within(&window, mosts[i], turn + 1);
+            cr_assert(granted > 0 && granted <= mosts[i], "%u of %u", granted, mosts[i]);
+            window_validate(&window);
+        }
+        window_close(&window);
+    }
+}
+
 /* A path in virtual time: the peer sends at `rate` bytes per ms as far as its credit goes, bytes and grants travel
  * rtt/2 each way, the application takes app_rate bytes per ms. Returns the window's size after the run. */
 #define PATH_MS 20000u
