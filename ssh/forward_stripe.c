@@ -5,6 +5,7 @@
 #include "ssh/client.h"
 #include "ssh/striped.h"
 #include <inttypes.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,8 @@ struct lane {
 };
 
 struct striping {
-    struct list node; /* in founder->stripings */
-    struct client_session *founder;
+    struct list node;    /* in its founder's stripings: of the session that it began on, */
+    struct shard *shard; /* whose shard it stays on when that one is lost and made again */
     const struct forward *forward;
     struct striped *striped;        /* NULL: over */
     uint8_t key[STRIPED_KEY_BYTES]; /* for lanes that begin when it may be over */
@@ -32,8 +33,10 @@ struct striping {
 };
 
 static void let_go(struct striping *striping) {
-    if (atomic_fetch_sub(&striping->holders, 1) == 1)
-        free(striping);
+    if (atomic_fetch_sub(&striping->holders, 1) != 1)
+        return;
+    OPENSSL_cleanse(striping->key, sizeof(striping->key));
+    free(striping);
 }
 
 /* ---- a lane's relay ---- */
@@ -107,17 +110,17 @@ static void on_want(void *owner, struct striped *striped) {
     if (err != 0)
         return client_relay_ended(session);
     take_lane(lane, session, false);
-    if (session->shard == striping->founder->shard)
+    if (session->shard == striping->shard)
         return open_joining(lane, fd);
     if (shard_post(session->shard, open_joining, lane, fd) == 0)
         return;
-    io_close(striping->founder->shard->io, fd, IO_CLOSE_RESET);
+    io_close(striping->shard->io, fd, IO_CLOSE_RESET);
     lane_over(lane);
 }
 
 static void on_striped_end(void *owner, const struct striped_state *state, const char *what) {
     struct striping *striping = owner;
-    double seconds = (double)(shard_now(striping->founder->shard) - striping->started_ns) / 1e9;
+    double seconds = (double)(shard_now(striping->shard) - striping->started_ns) / 1e9;
     striping->striped = NULL;
     list_remove(&striping->node);
     if (!striping->told)
@@ -135,7 +138,7 @@ static struct striping *striping_create(const struct forward_route *route, unsig
     struct striping *striping = calloc(1, sizeof(*striping) + lanes_max * sizeof(struct lane));
     if (striping == NULL)
         return NULL;
-    striping->founder = route->session;
+    striping->shard = route->session->shard;
     striping->forward = route->forward;
     striping->started_ns = shard_now(route->session->shard);
     striping->lanes_max = lanes_max;
@@ -148,8 +151,7 @@ static struct striping *striping_create(const struct forward_route *route, unsig
 }
 
 /* Its striped stands: from now on its watcher ends it. */
-static void striping_began(struct striping *striping, int app_fd, int lane_fd) {
-    struct client_session *founder = striping->founder;
+static void striping_began(struct striping *striping, struct client_session *founder, int app_fd, int lane_fd) {
     const struct forward_spec *spec = striping->forward->spec;
     struct sockaddr_storage addr = {0};
     socklen_t len = sizeof(addr);
@@ -189,7 +191,7 @@ bool forward_stripe(struct forward_route *route, int fd) {
         free(striping);
         return false;
     }
-    striping_began(striping, fd, lane_fd);
+    striping_began(striping, session, fd, lane_fd);
     return true;
 }
 
@@ -205,7 +207,7 @@ static void print(const struct striping *striping) {
     log_info("-L %s: striped over connections %s: %" PRIu64 " bytes to the far side, %" PRIu64
              " bytes from it, age %.1f s",
              striping->forward->spec->text, lanes, state.bytes_to_peer, state.bytes_from_peer,
-             (double)(shard_now(striping->founder->shard) - striping->started_ns) / 1e9);
+             (double)(shard_now(striping->shard) - striping->started_ns) / 1e9);
 }
 
 void forward_stripe_print(const struct client_session *session) {
