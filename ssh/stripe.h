@@ -50,6 +50,9 @@ void stripe_validate(const struct stripe *stripe);
 
 /* The application's side. What is given is copied. */
 uint64_t stripe_room(const struct stripe *stripe); /* bytes it may give now; 0 after stripe_end */
+/* Room becomes less when others need memory. For len bytes that were read before that, memory is taken that is kept for
+ * new windows, too, if there is some: they would hold a slot each. */
+void stripe_make_room(struct stripe *stripe, uint32_t len);
 /* len ≤ stripe_room. ERR_NOMEM: nothing was taken. */
 MUST_USE int stripe_give(struct stripe *stripe, const void *data, size_t len);
 void stripe_end(struct stripe *stripe); /* the application's EOF; idempotent */

@@ -51,6 +51,16 @@ uint64_t stripe_room(const struct stripe *stripe) {
     return least_of(out->limit - out->given, out->reserved - kept(out));
 }
 
+void stripe_make_room(struct stripe *stripe, uint32_t len) {
+    struct sending *out = &stripe->out;
+    uint64_t room = out->reserved - kept(out);
+    if (stripe->state != STRIPE_OPEN || room >= len)
+        return;
+    uint32_t missing = len - (uint32_t)room;
+    if (missing <= LIMIT_STRIPE_WINDOW_BYTES - out->reserved)
+        out->reserved += window_budget_take(out->budget, missing, missing);
+}
+
 /* Doubles while more than half is in use: what is reserved follows what the peer's window lets be under way. */
 static void reserve_more(struct sending *sending) {
     if (kept(sending) <= sending->reserved / 2)

@@ -6,8 +6,10 @@
 static void app_give(struct striped *striped) {
     struct slot *slot;
     while ((slot = striped->early.first) != NULL && striped_is_open(striped)) {
+        uint32_t left = slot->len - striped->early_given;
+        stripe_make_room(striped->stripe, left);
         uint64_t room = stripe_room(striped->stripe);
-        uint32_t left = slot->len - striped->early_given, len = left < room ? left : (uint32_t)room;
+        uint32_t len = left < room ? left : (uint32_t)room;
         if (len == 0)
             return;
         if (stripe_give(striped->stripe, slot->data + striped->early_given, len) != 0) {

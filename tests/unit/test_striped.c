@@ -35,21 +35,39 @@ RIG_TEST(striped, three_lanes_both_ways) {
 }
 
 /* A large receive that was begun when there was much room, and is filled when there is little. */
-RIG_TEST(striped, more_is_read_than_there_is_room_for) {
-    rig_begin(backend, 3);
+#define EARLY_SLOTS 5u
+
+static void read_early(uint64_t memory_left) {
     struct side *side = &rig.sides[0];
     side->to_send = 3 * MIB;
     DRIVE_UNTIL(rig.sides[1].received == 3 * MIB);
     DRIVE_UNTIL(stripe_room(side->striped->stripe) == LIMIT_CHANNEL_PACKET_BYTES);
-    rig.budget.max = atomic_load(&rig.budget.used); /* nothing more is to be had */
-    for (unsigned i = 0; i < 5; i++) {
+    rig.budget.max = atomic_load(&rig.budget.used) + memory_left;
+    for (unsigned i = 0; i < EARLY_SLOTS; i++) {
         struct slot *slot = slot_take(&rig.shard.slots);
         slot->len = LIMIT_CHANNEL_PACKET_BYTES;
         rig_fill(slot->data, slot->len, side->sent);
         side->sent += slot->len;
         striped_app_ops.on_slot(&side->striped->app, slot);
     }
-    cr_assert_eq(stripe_room(side->striped->stripe), 0);
+}
+
+RIG_TEST(striped, what_is_read_early_holds_no_slots) {
+    rig_begin(backend, 3);
+    read_early((uint64_t)(EARLY_SLOTS - 1) * LIMIT_CHANNEL_PACKET_BYTES);
+    cr_assert(window_budget_low(&rig.budget));
+    cr_expect_eq(rig.sides[0].striped->early.count, 0);
+    rig.budget.max = LIMIT_WINDOW_BUDGET_BYTES;
+    both_send(5 * MIB, MIB);
+    rig_finish();
+    expect_whole();
+}
+
+RIG_TEST(striped, more_is_read_than_there_is_room_for) {
+    rig_begin(backend, 3);
+    read_early(0);
+    cr_assert_eq(rig.sides[0].striped->early.count, EARLY_SLOTS - 1);
+    cr_assert_eq(stripe_room(rig.sides[0].striped->stripe), 0);
     rig.budget.max = LIMIT_WINDOW_BUDGET_BYTES;
     both_send(5 * MIB, MIB);
     rig_finish();
