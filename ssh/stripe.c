@@ -257,6 +257,9 @@ uint64_t stripe_bytes_in(const struct stripe *stripe) {
 uint64_t stripe_bytes_out(const struct stripe *stripe) {
     return stripe->out.given;
 }
+uint64_t stripe_bytes_gone(const struct stripe *stripe) {
+    return stripe->out.acked;
+}
 uint64_t stripe_bytes_held(const struct stripe *stripe) {
     return pages_bytes(&stripe->in.pages) + pages_bytes(&stripe->out.pages);
 }

@@ -86,4 +86,5 @@ bool stripe_lane_finished(const struct stripe *stripe, unsigned lane);
 
 uint64_t stripe_bytes_in(const struct stripe *stripe);   /* the peer's, taken */
 uint64_t stripe_bytes_out(const struct stripe *stripe);  /* the application's, given */
+uint64_t stripe_bytes_gone(const struct stripe *stripe); /* of those: taken by the peer's */
 uint64_t stripe_bytes_held(const struct stripe *stripe); /* memory for chunks, both ways */

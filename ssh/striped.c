@@ -11,8 +11,16 @@
 
 _Static_assert(STRIPED_KEY_BYTES == MUX_STRIPE_KEY_BYTES, "the wire's and ours are the same");
 
+static void linger(struct striped *striped) {
+    striped->linger_gone = stripe_bytes_gone(striped->stripe);
+    timer_arm(&striped->shard->timers, &striped->linger, shard_now(striped->shard) + LIMIT_STRIPE_LINGER_NS);
+}
+
+/* What an application has said before it went may take longer, as long as some of it arrives. */
 static void on_linger(struct timer *timer) {
     struct striped *striped = list_entry(timer, struct striped, linger);
+    if (striped_is_open(striped) && stripe_bytes_gone(striped->stripe) > striped->linger_gone)
+        return linger(striped);
     stripe_reset(striped->stripe);
     striped_lanes_abort(striped);
     striped_look(striped);
@@ -20,10 +28,9 @@ static void on_linger(struct timer *timer) {
 
 /* Once it is over on its inside, or the application has gone before that: the rest is bounded in time. */
 static void check_end(struct striped *striped) {
-    struct timers *timers = &striped->shard->timers;
     bool app_is_gone = striped->app.failed || !striped->has_app;
     if ((!striped_is_open(striped) || app_is_gone) && !timer_armed(&striped->linger))
-        timer_arm(timers, &striped->linger, shard_now(striped->shard) + LIMIT_STRIPE_LINGER_NS);
+        linger(striped);
     if (striped_is_open(striped))
         return;
     striped_entry_leave(striped->entry);

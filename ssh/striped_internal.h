@@ -29,6 +29,7 @@ struct striped {
     uint32_t identity_next; /* of the lane that is made here next */
     struct task work;
     struct timer linger;
+    uint64_t linger_gone;         /* of the application's bytes, when it was armed */
     uint64_t want_ns, want_bytes; /* another lane is asked for from then on, when so much has been moved */
     const char *what;             /* static; NULL: nothing is wrong */
     bool has_app;

@@ -56,13 +56,6 @@ static void rig_cut(struct wire *wire) {
     wire->fd[0] = wire->fd[1] = -1;
 }
 
-/* Lost for one side; the other has only its word for that. */
-static void rig_freeze(struct wire *wire, unsigned side) {
-    wire->frozen = true;
-    close(wire->fd[side]);
-    wire->fd[side] = -1;
-}
-
 static struct wire *rig_wire(int fd0, int fd1) {
     cr_assert(rig.wires_count < WIRES);
     struct wire *wire = &rig.wires[rig.wires_count++];
@@ -161,14 +154,6 @@ static void side_drive(struct side *side) {
     side_read(side);
 }
 
-static void side_close(struct side *side, bool reset) {
-    if (reset)
-        rig_close_with_reset(side->app);
-    else
-        close(side->app);
-    side->app = -1;
-}
-
 /* ---- what the lanes do ---- */
 
 static void wire_carry(struct wire *wire, unsigned to) {
@@ -231,4 +216,25 @@ static void rig_finish(void) {
         rig_cut(&rig.wires[i]);
     cr_expect_eq(atomic_load(&rig.budget.used), 0);
     shard_deinit(&rig.shard);
+}
+
+/* ---- what they say and get ---- */
+
+#define MIB (UINT64_C(1) << 20)
+
+static void both_send(uint64_t first, uint64_t second) {
+    rig.sides[0].to_send = first;
+    rig.sides[1].to_send = second;
+    rig.sides[0].shut_when_sent = rig.sides[1].shut_when_sent = true;
+}
+
+static void expect_whole(void) {
+    for (unsigned i = 0; i < 2; i++) {
+        const struct side *side = &rig.sides[i];
+        cr_expect(side->eof && !side->reset, "side %u", i);
+        cr_expect_eq(side->received, rig.sides[!i].to_send);
+        cr_expect_eq(side->state.bytes_to_peer, side->to_send);
+        cr_expect_eq(side->state.bytes_from_peer, rig.sides[!i].to_send);
+        cr_expect_str_eq(side->what, "");
+    }
 }

@@ -1,24 +1,13 @@
 /* Striped connections with real sockets: content both ways over several lanes, lanes that are lost, ends and resets,
- * readers that stall, and who may join. */
+ * and readers that stall. */
 #include "tests/unit/striped_rig.h"
 
-#define MIB (UINT64_C(1) << 20)
-
-static void both_send(uint64_t first, uint64_t second) {
-    rig.sides[0].to_send = first;
-    rig.sides[1].to_send = second;
-    rig.sides[0].shut_when_sent = rig.sides[1].shut_when_sent = true;
-}
-
-static void expect_whole(void) {
-    for (unsigned i = 0; i < 2; i++) {
-        const struct side *side = &rig.sides[i];
-        cr_expect(side->eof && !side->reset, "side %u", i);
-        cr_expect_eq(side->received, rig.sides[!i].to_send);
-        cr_expect_eq(side->state.bytes_to_peer, side->to_send);
-        cr_expect_eq(side->state.bytes_from_peer, rig.sides[!i].to_send);
-        cr_expect_str_eq(side->what, "");
-    }
+static void side_close(struct side *side, bool reset) {
+    if (reset)
+        rig_close_with_reset(side->app);
+    else
+        close(side->app);
+    side->app = -1;
 }
 
 RIG_TEST(striped, three_lanes_both_ways) {
@@ -153,44 +142,6 @@ RIG_TEST(striped, joins_that_fail_are_not_asked_for_without_end) {
     cr_expect(rig.sides[0].wants <= 1 + (io_clock_ns() - begin_ns) / LIMIT_STRIPE_RETRY_NS);
 }
 
-/* Either side loses one, and the other would wait for ever for what is on it. */
-RIG_TEST(striped, a_lane_that_only_one_side_has_lost) {
-    for (unsigned side = 0; side < 2; side++) {
-        unsigned before = rig_descriptors();
-        rig = (struct stripes){0};
-        rig_begin(backend, 3);
-        both_send(24 * MIB, 24 * MIB);
-        DRIVE_UNTIL(rig.wires_count == 3 && rig.sides[0].received > 6 * MIB && rig.sides[1].received > 6 * MIB);
-        rig.no_joining = true;
-        rig_freeze(&rig.wires[1], side);
-        DRIVE_UNTIL(striped_state(rig.sides[!side].striped).lanes == 2);
-        rig_freeze(&rig.wires[0], side);
-        rig_finish();
-        expect_whole();
-        cr_expect_eq(rig_descriptors(), before);
-    }
-}
-
-/* Two that were frozen are replaced, under identities of their own: nothing that is said of the old ones meets these.
- */
-RIG_TEST(striped, a_lane_that_only_one_side_has_lost_is_replaced) {
-    rig_begin(backend, 3);
-    rig.sides[0].to_send = rig.sides[1].to_send = 6 * MIB;
-    DRIVE_UNTIL(rig.wires_count == 3 && rig.sides[0].received == 6 * MIB && rig.sides[1].received == 6 * MIB);
-    rig_freeze(&rig.wires[0], 0);
-    rig_freeze(&rig.wires[2], 1);
-    while (rig.wires_count < 5) {
-        rig.sides[0].to_send += 1000;
-        DRIVE_UNTIL(rig.sides[1].received == rig.sides[0].to_send);
-    }
-    both_send(rig.sides[0].to_send + 24 * MIB, 24 * MIB);
-    rig_finish();
-    expect_whole();
-    for (unsigned i = 3; i < 5; i++)
-        cr_expect(rig.wires[i].carried > MIB, "lane %u carried %" PRIu64, i, rig.wires[i].carried);
-    cr_expect_eq(rig.wires_count, 5);
-}
-
 RIG_TEST(striped, all_lanes_are_cut) {
     rig_begin(backend, 3);
     both_send(8 * MIB, 64 * MIB);
@@ -253,6 +204,38 @@ RIG_TEST(striped, broken_after_its_end) {
     rig_finish();
 }
 
+static void linger_is_over(struct striped *striped) {
+    timer_cancel(&rig.shard.timers, &striped->linger);
+    striped->linger.on_timer(&striped->linger);
+}
+
+static void freeze_all(bool frozen) {
+    for (unsigned i = 0; i < rig.wires_count; i++)
+        rig.wires[i].frozen = frozen;
+}
+
+/* As long as some of it does, not for ever. */
+RIG_TEST(striped, broken_after_its_end_on_a_slow_path) {
+    rig_begin(backend, 3);
+    struct side *gone = &rig.sides[0];
+    gone->stalled = true;
+    rig.sides[1].to_send = 65536;
+    DRIVE_UNTIL(stripe_bytes_in(gone->striped->stripe) == 65536);
+    freeze_all(true);
+    gone->to_send = 3 * MIB / 2;
+    gone->shut_when_sent = true;
+    DRIVE_UNTIL(stripe_bytes_out(gone->striped->stripe) == gone->to_send && gone->striped->app.read_ended);
+    side_close(gone, false);
+    DRIVE_UNTIL(timer_armed(&gone->striped->linger));
+    freeze_all(false);
+    DRIVE_UNTIL(stripe_bytes_gone(gone->striped->stripe) > 0);
+    linger_is_over(gone->striped);
+    cr_assert(striped_is_open(gone->striped) && timer_armed(&gone->striped->linger));
+    linger_is_over(gone->striped);
+    cr_assert_not(striped_is_open(gone->striped));
+    rig_finish();
+}
+
 RIG_TEST(striped, a_stalled_reader_holds_no_more_than_a_window) {
     rig_begin(backend, 3);
     struct side *from = &rig.sides[0], *to = &rig.sides[1];
@@ -271,89 +254,6 @@ RIG_TEST(striped, a_stalled_reader_holds_no_more_than_a_window) {
     to->stalled = false;
     rig_finish();
     expect_whole();
-}
-
-static bool nobody(void *arg, const char *host, uint16_t port) {
-    (void)host;
-    (void)port;
-    ++*(unsigned *)arg;
-    return false;
-}
-
-RIG_TEST(striped, who_may_join) {
-    unsigned asked = 0, before = rig_descriptors();
-    uint32_t identity = 3;
-    int fd, fds[2];
-    uint8_t other[STRIPED_KEY_BYTES];
-    struct striped *twin;
-    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED, "nobody is there yet");
-    rig.no_joining = true;
-    rig_begin(backend, 2);
-    for (unsigned i = 0; i < STRIPED_KEY_BYTES; i++) {
-        memcpy(other, rig_key, sizeof other);
-        other[i] ^= 0x10;
-        cr_assert_eq(striped_find_join("user", other, 1, anybody, NULL, &fd), ERR_REFUSED);
-    }
-    cr_assert_eq(striped_find_join("user2", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
-    cr_assert_eq(striped_find_join("use", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
-    cr_assert_eq(striped_find_join("", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
-    cr_assert_eq(asked, 0);
-    cr_assert_eq(striped_find_join("user", rig_key, 1, nobody, &asked, &fd), ERR_REFUSED);
-    cr_assert_eq(asked, 1, "and only who has the key learns that there is one");
-    rig_tcp_pair(fds);
-    cr_assert_eq(striped_start(&rig.shard, fds[0], &rig.budget, LIMIT_STRIPE_WINDOW_BYTES, 2, &rig_name, rig_key,
-                               &server_watcher, NULL, &twin, &fd),
-                 ERR_LIMIT, "the key is there already");
-    close(fds[0]);
-    close(fds[1]);
-    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), 0);
-    int second = fd;
-    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), ERR_LIMIT, "it has its two lanes");
-    DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 2);
-    close(second);
-    DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 1);
-    RIG_UNTIL(&rig.shard, striped_find_join("user", rig_key, identity++, anybody, NULL, &fd) == 0);
-    close(fd);
-    both_send(MIB, MIB);
-    rig_finish();
-    expect_whole();
-    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED, "nobody is there any more");
-    cr_expect_eq(rig_descriptors(), before);
-}
-
-/* Each identity is good for one lane. */
-RIG_TEST(striped, identities_are_used_once) {
-    int fd;
-    rig.no_joining = true;
-    rig_begin(backend, 8);
-    cr_assert_eq(striped_find_join("user", rig_key, 0, anybody, NULL, &fd), ERR_INUSE, "that is the first lane's");
-    cr_assert_eq(striped_find_join("user", rig_key, 3, anybody, NULL, &fd), 0);
-    close(fd);
-    cr_assert_eq(striped_find_join("user", rig_key, 3, anybody, NULL, &fd), ERR_INUSE);
-    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), 0, "they may come out of order");
-    close(fd);
-    DRIVE_UNTIL(striped_state(rig.sides[1].striped).lanes == 1);
-    cr_assert_eq(striped_find_join("user", rig_key, 2, anybody, NULL, &fd), ERR_INUSE);
-    both_send(MIB, MIB);
-    rig_finish();
-    expect_whole();
-}
-
-/* A lane on its way to one that ends at that moment. */
-RIG_TEST(striped, a_lane_that_comes_too_late) {
-    unsigned before = rig_descriptors();
-    int fd;
-    uint8_t byte;
-    rig_begin(backend, 3);
-    cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), 0);
-    striped_abort(rig.sides[1].striped);
-    striped_abort(rig.sides[1].striped);
-    striped_abort(rig.sides[0].striped);
-    rig_finish();
-    cr_expect_str_eq(rig.sides[1].what, "ended here");
-    cr_expect_eq(recv(fd, &byte, 1, MSG_DONTWAIT), 0, "its near end was closed");
-    close(fd);
-    cr_expect_eq(rig_descriptors(), before);
 }
 
 /* What is no record ends it, and only it. */
