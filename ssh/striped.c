@@ -132,7 +132,7 @@ static struct striped *striped_new(struct shard *shard, unsigned lanes_max, cons
     return striped;
 }
 
-/* All that can fail, but for the lane. */
+/* All that can fail, but for the lane. Nobody can take the places of all: without one it goes on, on its first lane. */
 static int prepare(struct striped *striped, struct window_budget *budget, uint32_t window_max,
                    const struct striped_name *name, const uint8_t *key) {
     int err = choose_key(striped, key);
@@ -140,7 +140,7 @@ static int prepare(struct striped *striped, struct window_budget *budget, uint32
         err = stripe_create(budget, window_max, &striped->stripe);
     if (err == 0 && name != NULL)
         err = striped_entry_create(striped, name, &striped->entry);
-    return err;
+    return err == ERR_FULL ? 0 : err;
 }
 
 int striped_start(struct shard *shard, int app_fd, struct window_budget *budget, uint32_t window_max,

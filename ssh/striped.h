@@ -35,8 +35,8 @@ struct striped_name {
 
 /* Takes app_fd over. Its first lane's other end is in *lane_fd then, the caller's. lanes_max: 1..STRIPE_LANES_MAX. key:
  * NULL makes a random one. name: copied; a server's striped is found by it and its key from any thread as long as it
- * lives, NULL: it is not found. ERR_NOMEM, ERR_LIMIT (descriptors, budget, LIMIT_STRIPES, and a key that is there
- * already), ERR_SYSTEM: app_fd is still the caller's. The shard's thread. */
+ * lives, NULL, or beyond LIMIT_STRIPES: it is not found. ERR_NOMEM, ERR_LIMIT (descriptors, budget, and a key that is
+ * there already), ERR_SYSTEM: app_fd is still the caller's. The shard's thread. */
 MUST_USE int striped_start(struct shard *shard, int app_fd, struct window_budget *budget, uint32_t window_max,
                            unsigned lanes_max, const struct striped_name *name, const uint8_t *key,
                            const struct striped_watcher *watcher, void *owner, struct striped **striped, int *lane_fd);

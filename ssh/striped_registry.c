@@ -61,12 +61,13 @@ static struct striped_entry *entry_new(const struct striped_name *name, const ui
 }
 
 static int entry_add(struct striped_entry *entry) {
-    int err = entries_count == LIMIT_STRIPES || find(entry->texts, entry->key) != NULL ? ERR_LIMIT : 0;
-    if (err == 0) {
-        list_push_back(&entries, &entry->node);
-        entries_count++;
-    }
-    return err;
+    if (find(entry->texts, entry->key) != NULL)
+        return ERR_LIMIT;
+    if (entries_count == LIMIT_STRIPES)
+        return ERR_FULL;
+    list_push_back(&entries, &entry->node);
+    entries_count++;
+    return 0;
 }
 
 int striped_entry_create(struct striped *striped, const struct striped_name *name, struct striped_entry **entry) {

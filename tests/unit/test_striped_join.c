@@ -57,6 +57,25 @@ RIG_TEST(striped_join, who_may_join) {
     cr_expect_eq(rig_descriptors(), before);
 }
 
+/* Somebody has all the places: others' go on with one lane. */
+RIG_TEST(striped_join, no_more_can_be_joined) {
+    static struct striped_entry *all[LIMIT_STRIPES];
+    struct striped other = {.lanes_max = 2};
+    int fd;
+    for (unsigned i = 0; i < LIMIT_STRIPES; i++) {
+        memcpy(other.key, &i, sizeof i);
+        cr_assert_eq(striped_entry_create(&other, &rig_name, &all[i]), 0);
+    }
+    rig.no_joining = true;
+    rig_begin(backend, 2);
+    cr_expect_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
+    both_send(3 * MIB, 3 * MIB);
+    rig_finish();
+    expect_whole();
+    for (unsigned i = 0; i < LIMIT_STRIPES; i++)
+        striped_entry_leave(all[i]);
+}
+
 /* Each identity is good for one lane. */
 RIG_TEST(striped_join, identities_are_used_once) {
     int fd;
