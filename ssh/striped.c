@@ -126,6 +126,7 @@ static struct striped *striped_new(struct shard *shard, unsigned lanes_max, cons
     striped->owner = owner;
     striped->lanes_max = lanes_max;
     striped->want_bytes = LIMIT_STRIPE_JOIN_BYTES;
+    striped->retry_ns = LIMIT_STRIPE_RETRY_NS;
     striped->linger.on_timer = on_linger;
     task_init(&striped->work, work_run);
     slot_queue_init(&striped->early);

@@ -12,6 +12,7 @@ struct striped_lane {
     struct striped *striped;
     struct conn conn;
     unsigned number;
+    bool heard;     /* the far side has said something on it */
     bool eof, gone; /* gone: the stripe has been told */
 };
 
@@ -31,6 +32,7 @@ struct striped {
     struct timer linger;
     uint64_t linger_gone;         /* of the application's bytes, when it was armed */
     uint64_t want_ns, want_bytes; /* another lane is asked for from then on, when so much has been moved */
+    uint64_t retry_ns;            /* how long after one that is gone */
     const char *what;             /* static; NULL: nothing is wrong */
     bool has_app;
     uint8_t key[STRIPED_KEY_BYTES];

@@ -9,12 +9,25 @@
 /* What is read ahead of a lane: all that comes is taken, within the window that the stripe grants. */
 #define LANE_CREDIT_BYTES (4 * (uint64_t)LIMIT_STRIPE_LANE_BYTES)
 
+/* One that was refused had bytes in it that wait until that is known: it is not tried all the time. Several of them at
+ * once count as one. */
+static void retry_later(const struct striped_lane *lane) {
+    struct striped *striped = lane->striped;
+    uint64_t now_ns = shard_now(striped->shard);
+    bool again = !lane->heard && now_ns >= striped->want_ns && striped->retry_ns < LIMIT_STRIPE_RETRY_MAX_NS;
+    if (lane->heard)
+        striped->retry_ns = LIMIT_STRIPE_RETRY_NS;
+    striped->want_ns = now_ns + striped->retry_ns;
+    if (again)
+        striped->retry_ns *= 2;
+}
+
 static void lane_gone(struct striped_lane *lane, bool in_order) {
     struct striped *striped = lane->striped;
     if (lane->gone)
         return;
     lane->gone = true;
-    striped->want_ns = shard_now(striped->shard) + LIMIT_STRIPE_RETRY_NS;
+    retry_later(lane);
     stripe_lane_gone(striped->stripe, lane->number, in_order);
     if (stripe_state(striped->stripe) == STRIPE_BROKEN)
         striped_set_what(striped, "all its lanes were lost");
@@ -30,6 +43,7 @@ static void lane_on_slot(struct conn *conn, struct slot *slot) {
     struct striped_lane *lane = conn->owner;
     struct striped *striped = lane->striped;
     int err = 0;
+    lane->heard = true;
     if (!lane->gone && striped_is_open(striped))
         err = stripe_input(striped->stripe, lane->number, slot->data, slot->len, shard_now(striped->shard));
     slot_put(&striped->shard->slots, slot);

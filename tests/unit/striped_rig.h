@@ -34,7 +34,7 @@ struct stripes {
     struct side sides[2];
     struct wire wires[WIRES];
     unsigned wires_count;
-    bool no_joining;
+    bool no_joining, refusing;
     uint64_t memory; /* the budget; 0: the usual */
 };
 static struct stripes rig;
@@ -78,6 +78,10 @@ static void rig_on_want(void *owner, struct striped *striped) {
     if (rig.no_joining || rig.wires_count == WIRES)
         return;
     cr_assert_eq(striped_join(striped, &near, &identity), 0);
+    if (rig.refusing) {
+        close(near);
+        return;
+    }
     cr_assert_eq(striped_find_join("user", rig_key, identity, anybody, NULL, &far), 0);
     rig_wire(near, far);
 }

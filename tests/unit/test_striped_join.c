@@ -57,6 +57,31 @@ RIG_TEST(striped_join, who_may_join) {
     cr_expect_eq(rig_descriptors(), before);
 }
 
+/* What was in the lane then waits for that. */
+RIG_TEST(striped_join, refused_again_and_again) {
+    rig.refusing = true;
+    rig_begin(backend, 3);
+    struct side *side = &rig.sides[0];
+    struct striped *striped = side->striped;
+    side->to_send = UINT64_MAX;
+    for (uint64_t wait_ns = LIMIT_STRIPE_RETRY_NS; wait_ns <= LIMIT_STRIPE_RETRY_MAX_NS; wait_ns *= 2) {
+        unsigned wants = side->wants;
+        striped->want_ns = 0;
+        DRIVE_UNTIL(striped->want_ns > 0 && striped->lanes[1] == NULL && striped->lanes[2] == NULL);
+        cr_assert_eq(side->wants, wants + 2);
+        cr_assert_geq(striped->want_ns + LIMIT_STRIPE_RETRY_NS / 2, shard_now(&rig.shard) + wait_ns);
+    }
+    cr_assert_eq(striped->retry_ns, LIMIT_STRIPE_RETRY_MAX_NS);
+    rig.refusing = false;
+    striped->want_ns = 0;
+    DRIVE_UNTIL(striped->lanes[1] != NULL && striped->lanes[1]->heard);
+    rig_cut(&rig.wires[1]);
+    DRIVE_UNTIL(striped->retry_ns == LIMIT_STRIPE_RETRY_NS);
+    both_send(side->sent, MIB);
+    rig_finish();
+    expect_whole();
+}
+
 /* Somebody has all the places: others' go on with one lane. */
 RIG_TEST(striped_join, no_more_can_be_joined) {
     static struct striped_entry *all[LIMIT_STRIPES];
