@@ -63,7 +63,9 @@ void client_start_session(struct client_session *session) {
     session->client->hellos_unanswered++;
     atomic_store(&session->stripes, 0);
     client_post(session->shard, run_start_session, session);
-    atomic_store(&session->state, SESSION_SERVING); /* what is chosen for it comes to its shard behind the start */
+    /* What is chosen for it comes to its shard behind the start. It may be over by now, and that stands. */
+    enum client_session_state state = SESSION_ABSENT;
+    (void)atomic_compare_exchange_strong(&session->state, &state, SESSION_SERVING);
 }
 
 static void run_request(void *arg, int64_t value) {
