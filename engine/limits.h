@@ -126,7 +126,7 @@
 #define LIMIT_STRIPE_CHUNKS 4096u                       /* records that were sent and not taken, each way */
 #define LIMIT_STRIPE_RETRY_NS UINT64_C(1000000000)      /* before another lane is tried after one was not to be had */
 #define LIMIT_STRIPE_RETRY_MAX_NS UINT64_C(64000000000) /* twice as long each time that it was refused, up to this */
-#define LIMIT_STRIPE_LINGER_NS UINT64_C(30000000000)    /* for the lanes to end in order, when all has been said */
+#define LIMIT_STRIPE_LINGER_NS UINT64_C(30000000000)    /* without progress, once it or its application has ended */
 #define LIMIT_STRIPE_SOCKET_BYTES (128u << 10)          /* SO_SNDBUF of a lane's: what waits in it is on no other */
 #define LIMIT_STRIPE_LOST 64u                           /* lanes that were lost last, said on each that is left */
 #define LIMIT_STRIPES 4096u                             /* that can be joined, of one process */
