@@ -78,7 +78,10 @@ static void hear(struct world *world, unsigned lane, uint8_t most) {
 static void give(struct world *world, uint8_t amount) {
     static uint8_t bytes[256 * 512];
     memset(bytes, 'g', sizeof bytes);
-    uint64_t room = stripe_room(world->stripe), len = amount * UINT64_C(512) + 1;
+    uint64_t len = amount * UINT64_C(512) + 1;
+    if (amount & 1)
+        stripe_make_room(world->stripe, (uint32_t)len);
+    uint64_t room = stripe_room(world->stripe);
     CHECK(stripe_give(world->stripe, bytes, len < room ? len : room) == 0);
 }
 
