@@ -70,18 +70,18 @@
         .direction = (letter), .flows = 1, .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT},                          \
         SECONDS(smoke, quick, standard), .peers = PEERS(__VA_ARGS__), .smoke_peers = SMOKE_ONE                         \
     }
-#define RTT_LOSS(ms, way, letter, smoke, standard, usual, smoked)                                                      \
+#define RTT_LOSS(ms, way, letter, smoke, standard, usual)                                                              \
     {                                                                                                                  \
         .name = "rtt/" #ms "ms/loss0.1/" way, .title = "bulk " way " over " #ms " ms with 0.1 % loss", .group = "rtt", \
         .run = rtt_run, .direction = (letter), .flows = 1,                                                             \
         .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT, .loss = 0.001}, SECONDS(smoke, 0, standard), .peers = usual, \
-        .smoke_peers = smoked                                                                                          \
+        .smoke_peers = SMOKE_LINK                                                                                      \
     }
 /* TCP's limits: a machine that was tuned for long links, and Linux' own until 6.17. */
 #define TUNED_BYTES (64u << 20)
 #define UNTUNED_RECEIVE_BYTES (6u << 20)
 #define UNTUNED_SEND_BYTES (4u << 20)
-#define DISTANCE(kind, what, way, letter, lost, receive, send, usual, ...)                                             \
+#define DISTANCE(kind, what, way, letter, lost, receive, send)                                                         \
     {                                                                                                                  \
         .name = "distance/" kind way, .title = "one flow " way " over 100 ms, from its start" what,                    \
         .group = "distance", .run = distance_run, .direction = (letter), .flows = 1, .needs_fresh_tunnel = true,       \
@@ -90,13 +90,12 @@
                   .loss = (lost),                                                                                      \
                   .tcp_receive_max = (receive),                                                                        \
                   .tcp_send_max = (send)},                                                                             \
-        SECONDS(0.15, 0, 2.0), .overhead_s = 3.7, .peers = usual, .smoke_peers = __VA_ARGS__                           \
+        SECONDS(0.15, 0, 2.0), .overhead_s = 3.7, .peers = WHEN_NAMED, .smoke_peers = SMOKE_LINK                       \
     }
-#define TUNED(kind, what, way, letter, lost, ...)                                                                      \
-    DISTANCE(kind, what, way, letter, lost, TUNED_BYTES, TUNED_BYTES, WHEN_NAMED, __VA_ARGS__)
+#define TUNED(kind, what, way, letter, lost) DISTANCE(kind, what, way, letter, lost, TUNED_BYTES, TUNED_BYTES)
 #define UNTUNED(way, letter)                                                                                           \
     DISTANCE("untuned/", ", with an untuned machine's limits", way, letter, 0, UNTUNED_RECEIVE_BYTES,                  \
-             UNTUNED_SEND_BYTES, WHEN_NAMED, WHEN_NAMED)
+             UNTUNED_SEND_BYTES)
 #define RELAY(way, letter, count, word)                                                                                \
     {                                                                                                                  \
         .name = "relay/" way "/" #count, .title = "plain relay " way ", " #count " " word, .group = "relay",           \
@@ -314,19 +313,19 @@ const struct scenario scenario_table[] = {
     RTT(100, "up", 'u', 0.15, 0, 0.8, PAIR),
     RTT(200, "down", 'd', 0.25, 0, 1.0, PAIR),
     RTT(200, "up", 'u', 0.25, 0, 1.0, PAIR),
-    RTT_LOSS(0, "down", 'd', 0.08, 0.5, PEERS(PAIR), SMOKE_LINK),
-    RTT_LOSS(0, "up", 'u', 0.08, 0.5, WHEN_NAMED, WHEN_NAMED),
-    RTT_LOSS(20, "down", 'd', 0.08, 0.6, PEERS(PAIR), SMOKE_LINK),
-    RTT_LOSS(20, "up", 'u', 0.08, 0.6, WHEN_NAMED, WHEN_NAMED),
-    RTT_LOSS(100, "down", 'd', 0.15, 0.8, PEERS(PAIR), SMOKE_LINK),
-    RTT_LOSS(100, "up", 'u', 0.15, 0.8, WHEN_NAMED, WHEN_NAMED),
-    RTT_LOSS(200, "down", 'd', 0.25, 1.0, PEERS(PAIR), SMOKE_LINK),
-    RTT_LOSS(200, "up", 'u', 0.25, 1.0, WHEN_NAMED, WHEN_NAMED),
+    RTT_LOSS(0, "down", 'd', 0.08, 0.5, PEERS(PAIR)),
+    RTT_LOSS(0, "up", 'u', 0.08, 0.5, WHEN_NAMED),
+    RTT_LOSS(20, "down", 'd', 0.08, 0.6, PEERS(PAIR)),
+    RTT_LOSS(20, "up", 'u', 0.08, 0.6, WHEN_NAMED),
+    RTT_LOSS(100, "down", 'd', 0.15, 0.8, PEERS(PAIR)),
+    RTT_LOSS(100, "up", 'u', 0.15, 0.8, WHEN_NAMED),
+    RTT_LOSS(200, "down", 'd', 0.25, 1.0, PEERS(PAIR)),
+    RTT_LOSS(200, "up", 'u', 0.25, 1.0, WHEN_NAMED),
 
-    TUNED("", "", "down", 'd', 0, SMOKE_LINK),
-    TUNED("", "", "up", 'u', 0, SMOKE_LINK),
-    TUNED("loss/", ", with 0.1 % loss", "down", 'd', 0.001, WHEN_NAMED),
-    TUNED("loss/", ", with 0.1 % loss", "up", 'u', 0.001, WHEN_NAMED),
+    TUNED("", "", "down", 'd', 0),
+    TUNED("", "", "up", 'u', 0),
+    TUNED("loss/", ", with 0.1 % loss", "down", 'd', 0.001),
+    TUNED("loss/", ", with 0.1 % loss", "up", 'u', 0.001),
     UNTUNED("down", 'd'),
     UNTUNED("up", 'u'),
 
