@@ -8,9 +8,9 @@ static uint16_t add(uint16_t count, uint32_t bytes) {
 }
 
 bool pace_move(struct pace *pace, uint32_t bytes, uint64_t now_ns) {
-    uint32_t window = (uint32_t)(now_ns / LIMIT_SPARSE_WINDOW_NS);
+    uint16_t window = (uint16_t)(now_ns / LIMIT_SPARSE_WINDOW_NS);
     if (window != pace->window) {
-        pace->before = window - pace->window == 1 ? pace->moved : 0;
+        pace->before = (uint16_t)(window - pace->window) == 1 ? pace->moved : 0;
         pace->moved = 0;
         pace->window = window;
     }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct pace {
-    uint32_t window;        /* number of the current one, LIMIT_SPARSE_WINDOW_NS each */
+    uint16_t window; /* the current one's number, LIMIT_SPARSE_WINDOW_NS each; what it was an hour ago is little lost */
     uint16_t moved, before; /* bytes in it and in the last, at most UINT16_MAX */
 };
 
