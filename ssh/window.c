@@ -211,18 +211,27 @@ static void judge_round(struct window *window, uint64_t now_ns) {
     window->round_ns = now_ns;
 }
 
+/* Not while the peer is kept short: that is no use of the window to judge, and a round trip without the path's own
+ * queue would be too short for it ever to grow again. */
+static void watch(struct window *window, uint64_t now_ns) {
+    judge_round(window, now_ns);
+    if (window->marked)
+        return;
+    window->marked = true;
+    window->mark_at = window->received + window->granted;
+    window->mark_ns = now_ns;
+}
+
 uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_ns) {
     if (!window_grant_due_within(window, most))
         return 0;
     if (must_shrink(window))
         shrink(window);
-    judge_round(window, now_ns);
-    if (!window->marked) {
-        window->marked = true;
-        window->mark_at = window->received + window->granted;
-        window->mark_ns = now_ns;
-    }
     uint32_t bytes = grantable(window, most);
+    if (bytes == window->owed) {
+        watch(window, now_ns);
+        bytes = window->owed;
+    }
     window->granted += bytes;
     window->owed -= bytes;
     return bytes;

@@ -151,6 +151,23 @@ Test(window, grants_no_more_than_asked_for) {
     window_close(&window);
 }
 
+/* A peer that is kept short for a while, answering at once, is no measure of the path afterwards. */
+Test(window, what_is_kept_short_is_not_measured) {
+    struct window_budget budget;
+    window_budget_init(&budget, 4 * GIB);
+    struct window window;
+    uint64_t now_ns = MS;
+    cr_assert_eq(window_open(&window, &budget, 4 * MIB), 0);
+    for (unsigned turn = 0; turn < 100; turn++) {
+        uint32_t bytes = window.granted;
+        cr_assert_eq(window_receive(&window, bytes, ++now_ns), 0);
+        window_consume(&window, bytes);
+        cr_assert_gt(window_grant_within(&window, 128 << 10, now_ns), 0);
+        cr_assert_eq(window.rtt_ns, 0);
+    }
+    window_close(&window);
+}
+
 /* Whatever is asked for, a peer that has used up all it was granted gets more once all of that has been consumed. */
 Test(window, little_at_a_time_never_stops) {
     static const uint32_t mosts[] = {1, 2, 1000, LIMIT_CHANNEL_PACKET_BYTES, 128u << 10, MIB, 2 * MIB, UINT32_MAX};
