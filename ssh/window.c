@@ -230,7 +230,7 @@ uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_
     uint32_t bytes = grantable(window, most);
     if (bytes == window->owed) {
         watch(window, now_ns);
-        bytes = window->owed;
+        bytes = grantable(window, most); /* it may have grown */
     }
     window->granted += bytes;
     window->owed -= bytes;

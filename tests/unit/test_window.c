@@ -175,7 +175,7 @@ Test(window, little_at_a_time_never_stops) {
         struct window_budget budget;
         window_budget_init(&budget, 4 * GIB);
         struct window window;
-        cr_assert_eq(window_open(&window, &budget, MIB), 0);
+        cr_assert_eq(window_open(&window, &budget, 16 * MIB), 0);
         for (unsigned turn = 0; turn < 100; turn++) {
             uint32_t all = window.granted;
             cr_assert_eq(window_receive(&window, all, turn + 1), 0);
