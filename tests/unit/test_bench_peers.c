@@ -1,5 +1,5 @@
 /* Peers as data: what is read and what is refused, and every built-in peer that is installed carries bytes and leaves
- * nothing behind. */
+ * nothing behind. A little long: all parts stand on one run's folder and one echo as target, which are here once. */
 #include "bench/peers.h"
 #include "bench/words.h"
 #include <arpa/inet.h>

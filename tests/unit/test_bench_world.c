@@ -1,5 +1,5 @@
 /* A run's folder and processes: what they do, and that nothing of them is left. Each test has a temporary folder of its
- * own, so that runs beside it are not seen. */
+ * own, so that runs beside it are not seen. A little long: the folder and the look at processes are all parts'. */
 #include "bench/process.h"
 #include "bench/usage.h"
 #include "bench/world.h"
