@@ -382,4 +382,5 @@ void conn_init(struct conn *conn, struct shard *shard, const struct conn_ops *op
     sendq_init(&conn->out);
     task_init(&conn->flush, flush_run);
     tcp_tune(fd);
+    tcp_keep_receive_buffer(fd);
 }

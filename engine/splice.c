@@ -338,6 +338,7 @@ static void relay_init(struct splice_relay *relay, const int fds[2]) {
             (struct way){.relay = relay, .from = side, .to = &relay->sides[!i], .can_read = true, .can_write = true};
         list_init(&relay->ways[i].stalled);
         tcp_tune(fds[i]);
+        tcp_keep_receive_buffer(fds[i]);
     }
     task_init(&relay->task, relay_run);
     relay->idle.on_timer = on_idle;

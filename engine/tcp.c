@@ -22,25 +22,25 @@ static bool peer_is_loopback(int fd) {
     return addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&addr)->sin6_addr);
 }
 
-/* The kernel makes the buffer twice what it is to wait for, whatever net.core.rmem_max says; then autotuning is told to
- * leave it (Linux 5.14; before, it stays as it is and grows). */
-static void keep_receive_buffer(int fd) {
-    const int bytes = LIMIT_SHORT_PATH_BYTES / 2, any = 1;
-    int lock = 0;
-    socklen_t len = sizeof lock;
-    if (getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &len) != 0 || (lock & SOCK_RCVBUF_LOCK) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
-        return;
-    lock |= SOCK_RCVBUF_LOCK; /* the option sets both buffers' */
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
-    (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
-}
-
 /* The least: bulk and busy processors do not make a path longer. */
 bool tcp_path_is_short(int fd) {
     struct tcp_info info = {.tcpi_min_rtt = UINT32_MAX};
     socklen_t len = sizeof info;
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_min_rtt < LIMIT_SHORT_PATH_US;
+}
+
+/* The kernel makes the buffer twice what it is to wait for, whatever net.core.rmem_max says; then autotuning is told to
+ * leave it (Linux 5.14; before, it stays as it is and grows). */
+void tcp_keep_receive_buffer(int fd) {
+    const int bytes = LIMIT_SHORT_PATH_BYTES / 2, any = 1;
+    int lock = 0;
+    socklen_t len = sizeof lock;
+    if (!tcp_path_is_short(fd) || getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &len) != 0 ||
+        (lock & SOCK_RCVBUF_LOCK) != 0 || setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
+        return;
+    lock |= SOCK_RCVBUF_LOCK; /* the option sets both buffers' */
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
+    (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
 }
 
 uint64_t tcp_long_path_bytes(int fd) {
@@ -57,6 +57,4 @@ void tcp_tune(int fd) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (peer_is_loopback(fd))
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1);
-    if (tcp_path_is_short(fd))
-        keep_receive_buffer(fd);
 }

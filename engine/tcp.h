@@ -4,11 +4,14 @@
 #include <stdint.h>
 
 /* TCP_NODELAY; and on a leg that does not leave this machine Reno instead of the system's congestion control: with
- * nothing to be fair to, BBR's pacing is only timers. On a short path (LIMIT_SHORT_PATH_US) the receive buffer stays at
- * LIMIT_SHORT_PATH_BYTES: it is more than such a path holds, and what autotuning would add is only a queue, in which
- * small messages stand behind megabytes of bulk. For a connected socket. Best effort: on other stream sockets it
+ * nothing to be fair to, BBR's pacing is only timers. For a connected socket. Best effort: on other stream sockets it
  * changes nothing. */
 void tcp_tune(int fd);
+/* On a short path (LIMIT_SHORT_PATH_US) the receive buffer stays at LIMIT_SHORT_PATH_BYTES: it is more than such a path
+ * holds, and what autotuning would add is only a queue, in which small messages stand behind megabytes of bulk. Not for
+ * a sender that is slower the more often it has to wait for room, as OpenSSH is: autotuning serves that better. For a
+ * connected socket, before bulk has come. Best effort, as above. */
+void tcp_keep_receive_buffer(int fd);
 /* A connected socket with a round trip below LIMIT_SHORT_PATH_US. */
 bool tcp_path_is_short(int fd);
 /* Bytes that may be under way now (the congestion window); 0: on a path that is not long (LIMIT_LONG_PATH_US), or on no

@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
+#include "engine/tcp.h"
 #include "ssh/session.h"
 #include "ssh/stripe.h"
 
@@ -64,6 +65,7 @@ int hello_read(struct bytes data, struct hello *hello) {
 /* A MaxWindow of the user's own stands; OpenSSH's cap does, whatever it says. */
 static void take(struct session *session, const struct hello *hello) {
     session->peer = *hello;
+    tcp_keep_receive_buffer(session->fd); /* such a sender does not mind waiting for room */
     if (session->options.window_max == 0 && transport_peer(session->transport) != PEER_OPENSSH)
         mux_raise_window(&session->mux, at_most(hello->window_max, LIMIT_WINDOW_LEATD_BYTES));
 }

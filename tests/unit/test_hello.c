@@ -1,8 +1,10 @@
 /* What leat and leatd tell each other: hostile data, features that nobody knows, and what a session makes of it. */
+#include "engine/tcp.h"
 #include "ssh/hello.h"
 #include "ssh/stripe.h"
 #include "tests/unit/seed.h"
 #include "tests/unit/session_rig.h"
+#include <linux/socket.h>
 
 /* ---- the data ---- */
 
@@ -229,6 +231,24 @@ RIG_TEST(hello, both_know) {
     far_answers(MSG_REQUEST_SUCCESS, (struct bytes){.at = out, .len = hello_write(out)});
     cr_expect(rig.session->peer.resets_by_close);
     expect_windows(LIMIT_WINDOW_LEATD_BYTES);
+    end_client();
+}
+
+static bool keeps_receive_buffer(void) {
+    int lock = -1;
+    socklen_t len = sizeof lock;
+    cr_assert_eq(getsockopt(rig.session->fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &len), 0);
+    return (lock & SOCK_RCVBUF_LOCK) != 0;
+}
+
+/* OpenSSH's is autotuning's. */
+RIG_TEST(hello, receive_buffer_is_kept_when_both_know) {
+    rig.over_tcp = true;
+    begin_client(backend, "SSH-2.0-leatd_99\r\n", 0);
+    cr_expect_not(keeps_receive_buffer());
+    uint8_t out[HELLO_BYTES];
+    far_answers(MSG_REQUEST_SUCCESS, (struct bytes){.at = out, .len = hello_write(out)});
+    cr_expect_eq(keeps_receive_buffer(), tcp_path_is_short(rig.session->fd));
     end_client();
 }
 

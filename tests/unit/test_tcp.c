@@ -81,7 +81,7 @@ Test(tcp, loopback) {
 /* Bulk does not make the queue longer that everything else stands in; and whoever waits for bytes waits for one. */
 Test(tcp, short_path_keeps_its_buffer) {
     struct ends ends = connect_short();
-    tcp_tune(ends.fds[1]);
+    tcp_keep_receive_buffer(ends.fds[1]);
     int before = option(ends.fds[1], SOL_SOCKET, SO_RCVBUF);
     cr_expect_geq(before, (int)LIMIT_SHORT_PATH_BYTES / 2);
     cr_expect_leq(before, (int)LIMIT_SHORT_PATH_BYTES * 2);
@@ -96,11 +96,11 @@ Test(tcp, buffers_set_by_hand) {
     struct ends ends = connect_ends();
     const int size = 65536;
     cr_assert_eq(setsockopt(ends.fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
-    tcp_tune(ends.fds[1]);
+    tcp_keep_receive_buffer(ends.fds[1]);
     pour((struct ends){{ends.fds[1], ends.fds[0]}}, 64 << 20);
     cr_expect_eq(option(ends.fds[1], SOL_SOCKET, SO_SNDBUF), 2 * size);
     cr_assert_eq(setsockopt(ends.fds[0], SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
-    tcp_tune(ends.fds[0]);
+    tcp_keep_receive_buffer(ends.fds[0]);
     cr_expect_eq(option(ends.fds[0], SOL_SOCKET, SO_RCVBUF), 2 * size);
     disconnect(ends);
 }
@@ -111,6 +111,7 @@ Test(tcp, other_sockets) {
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     int before = option(pair[0], SOL_SOCKET, SO_RCVBUF);
     tcp_tune(pair[0]);
+    tcp_keep_receive_buffer(pair[0]);
     cr_expect_eq(option(pair[0], SOL_SOCKET, SO_RCVBUF), before);
     close(pair[0]);
     close(pair[1]);
