@@ -56,8 +56,8 @@
 #define LIMIT_LULL_ALONE_NS UINT64_C(2000000)
 #define LIMIT_SHARED_NS UINT64_C(100000000) /* after anything else has come, it is not alone for so long */
 /* And while a sparse flow shares it with bulk: what may be ahead of its next packet, on its way and at either end. */
-#define LIMIT_AWAITED_RECV_BYTES (128u << 10)
-#define LIMIT_AWAITED_SEND_BYTES (128u << 10)
+#define LIMIT_AWAITED_RECV_BYTES (64u << 10)
+#define LIMIT_AWAITED_SEND_BYTES (64u << 10)
 #define LIMIT_AWAITED_NOTSENT_BYTES (64u << 10)
 #define LIMIT_AWAITED_GRANT_BYTES (128u << 10) /* each flow, on a short path */
 #define LIMIT_SPARSE_PACKET_BYTES 4096u        /* a sparse flow's are no larger, */
