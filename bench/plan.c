@@ -205,7 +205,7 @@ static bool fill_step(struct plan_step *step, const struct plan *plan, const str
     step->scenario.seconds[options->size] = step->seconds;
     step->scenario.rounds[options->size] = step->rounds;
     step->warmup_s = scenario_warmup_s(&step->scenario, options->size);
-    step->has_warmup_round = options->size != SIZE_SMOKE && !scenario->needs_fresh_tunnel;
+    step->has_warmup_round = scenario_has_warmup_round(scenario, options->size);
     for (unsigned i = 0; i < plan->peer_count; i++)
         if (takes_part(plan, options, &step->scenario, plan->peers[i]))
             step->peers[step->peer_count++] = plan->peers[i];

@@ -59,19 +59,22 @@ double scenario_warmup_s(const struct scenario *scenario, enum scenario_size siz
     return plain[size] + trips * scenario->shape.rtt_ms / 1000;
 }
 
+bool scenario_has_warmup_round(const struct scenario *scenario, enum scenario_size size) {
+    return size != SIZE_SMOKE && !scenario->needs_fresh_tunnel && scenario->alone_s <= 0;
+}
+
 double scenario_estimate_s(const struct scenario *scenario, enum scenario_size size, unsigned peers, unsigned rounds) {
     if (scenario->seconds[size] <= 0 || peers == 0)
         return 0;
     if (scenario->rounds[size] > 0)
         rounds = scenario->rounds[size];
     bool has_link = scenario->shape.rtt_ms > 0 || scenario->shape.rate_mbit > 0;
-    bool has_warmup_round = size != SIZE_SMOKE && !scenario->needs_fresh_tunnel;
     double rtt_s = scenario->shape.rtt_ms / 1000;
     double start = START_S + START_TRIPS * rtt_s;
     double round = ROUND_S + ROUND_TRIPS * rtt_s + scenario_warmup_s(scenario, size) +
                    (size == SIZE_SMOKE ? 0 : scenario->overhead_s);
     double peer = rounds * (round + scenario->seconds[size]);
     peer += scenario->needs_fresh_tunnel ? rounds * start : start;
-    peer += has_warmup_round ? round + scenario->seconds[SIZE_SMOKE] : 0;
+    peer += scenario_has_warmup_round(scenario, size) ? round + scenario->seconds[SIZE_SMOKE] : 0;
     return SCENARIO_S + (has_link ? LINK_S : 0) + peers * peer;
 }

@@ -58,6 +58,9 @@ extern const size_t scenario_table_count;
 
 /* What a load runs for before it measures. Connections begin slowly: over a link that is several round trips. */
 double scenario_warmup_s(const struct scenario *scenario, enum scenario_size size);
+/* Whether a round as short as in a smoke, which does not count, precedes the others. What is in no set has no such time
+ * of its own and takes long enough to be warm. */
+bool scenario_has_warmup_round(const struct scenario *scenario, enum scenario_size size);
 /* The idle flows it holds: in a smoke not all of them. */
 uint32_t scenario_idle_flows(const struct scenario *scenario, enum scenario_size size);
 /* Whether a peer takes part: what the scenario needs of it is there, and it stands in the scenario's list or was named

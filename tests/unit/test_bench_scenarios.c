@@ -73,6 +73,14 @@ Test(scenarios, every_line_can_be_run) {
     }
 }
 
+/* One of no time would not end. */
+Test(scenarios, each_warm_up_round_has_its_time) {
+    for (size_t i = 0; i < scenario_table_count; i++)
+        for (int size = 0; size < SIZE_COUNT; size++)
+            if (scenario_has_warmup_round(&scenario_table[i], (enum scenario_size)size))
+                cr_expect_gt(scenario_table[i].seconds[SIZE_SMOKE], 0, "%s", scenario_table[i].name);
+}
+
 Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
     for (size_t i = 0; i < scenario_table_count; i++) {
         const struct scenario *scenario = &scenario_table[i];
