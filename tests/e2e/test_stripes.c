@@ -12,9 +12,8 @@
 #include <unistd.h>
 
 #define STRIPES 3u
-#define ROADS (STRIPES + 1u)     /* one may be made again */
-#define STRIPED_BYTES (4u << 20) /* after so much another lane has been asked for */
-#define BULK_BYTES (UINT64_C(100) << 20)
+#define ROADS (STRIPES + 1u)              /* one may be made again */
+#define STRIPED_BYTES (UINT64_C(4) << 20) /* after so much another lane has been asked for */
 #define STALL_SECONDS 30.0
 
 static struct world world;
@@ -128,7 +127,8 @@ struct transfer {
 
 static void *transfer_main(void *arg) {
     struct transfer *transfer = arg;
-    transfer->result = traffic_through("127.0.0.1", local, 5, BULK_BYTES, BULK_BYTES);
+    uint64_t bytes = (world_is_slow() ? 8 : 25) * STRIPED_BYTES;
+    transfer->result = traffic_through("127.0.0.1", local, 5, bytes, bytes);
     return NULL;
 }
 

@@ -38,9 +38,17 @@ void pause_seconds(double seconds) {
     nanosleep(&ts, NULL);
 }
 
+static double slow(void) {
+    const char *factor = getenv("LEAT_SLOW");
+    return factor != NULL ? atof(factor) : 1;
+}
+
 double world_deadline(double seconds) {
-    const char *slow = getenv("LEAT_SLOW");
-    return slow != NULL ? seconds * atof(slow) : seconds;
+    return seconds * slow();
+}
+
+bool world_is_slow(void) {
+    return slow() > 1;
 }
 
 const char *world_format(const char *format, ...) {

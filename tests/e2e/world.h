@@ -98,3 +98,4 @@ uint16_t free_port(void);
 double now_seconds(void);
 void pause_seconds(double seconds);
 double world_deadline(double seconds); /* times LEAT_SLOW */
+bool world_is_slow(void);              /* programs with sanitizers */
