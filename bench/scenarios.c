@@ -42,7 +42,7 @@
         .run = messages_run, .flows = 1, .message_bytes = (bytes), SECONDS(0.08, 0, 0.4), .peers = PEERS(PAIR),        \
         .smoke_peers = SMOKE_ONE                                                                                       \
     }
-/* ssh and sshd take a minute to hold 4000 flows, and hold at most 10000: in a run they are measured with 1000. */
+/* ssh and sshd take half a minute beside 4000 flows, and hold at most 10000: in a run they are measured with 1000. */
 #define IDLE(count, tunnels, ...)                                                                                      \
     {                                                                                                                  \
         .name = "opens/idle-" #count, .title = "opens and bulk with " #count " idle flows held", .group = "opens",     \
