@@ -33,7 +33,8 @@ static void expect_traffic(const char *host, uint16_t port) {
 
 static void expect_many(uint16_t port) {
     char why[128] = "";
-    cr_expect_eq(traffic_many("127.0.0.1", port, 50, port, 100000, 100000, why, sizeof(why)), 0, "%s", why);
+    cr_expect_eq(traffic_many("127.0.0.1", port, 50, port, 100000, 100000, why, sizeof(why)), 0, "%s; %s", why,
+                 process_log(world.server));
 }
 
 static const char *spec_to_target(uint16_t port) {
