@@ -210,7 +210,7 @@ static void own_tunnel(uint16_t port, const char *to) {
 Test(bench, a_tunnel_of_the_users_own) {
     uint16_t port = free_port(), target = free_port();
     if (!have_socat())
-        cr_skip();
+        world_skip(&world, "no socat here");
     own_tunnel(port, world_format("TCP:127.0.0.1:%u", target));
     expect_bench(world_format("--smoke --tunnel mine=127.0.0.1:%u --target-port %u --peers direct --csv @out.csv "
                               "bulk/*/1 opens/1",
@@ -224,7 +224,7 @@ Test(bench, a_tunnel_of_the_users_own) {
 Test(bench, a_tunnel_that_lies) {
     uint16_t port = free_port(), target = free_port();
     if (!have_socat())
-        cr_skip();
+        world_skip(&world, "no socat here");
     own_tunnel(port, world_format("SYSTEM:socat - TCP\\\\:127.0.0.1\\\\:%u | stdbuf -o0 tr A B", target));
     struct process *run = bench(
         world_format("--smoke --tunnel mine=127.0.0.1:%u --target-port %u --peers direct bulk/down/1", port, target));

@@ -183,7 +183,7 @@ Test(bind, port_without_the_right_to_it) {
     if (file != NULL)
         fclose(file);
     if (geteuid() == 0 || first_free <= 1)
-        cr_skip_test("every port may be bound here");
+        world_skip(&world, "every port may be bound here");
     struct process *leat = world_leat(&world, "-o", "ExitOnForwardFailure=yes", "-L", spec_on("", 1), NULL);
     expect_failure_line(leat, "port 1: Permission denied");
 }

@@ -41,9 +41,9 @@ static bool libssh_is_post_quantum(void) {
 
 static void skip_without(const char *name) {
     if (!openssh_has(name))
-        cr_skip_test("this OpenSSH has no %s", name);
+        world_skip(&world, "this OpenSSH has no %s", name);
     if (!libssh_is_post_quantum())
-        cr_skip_test("this libssh has no %s", name);
+        world_skip(&world, "this libssh has no %s", name);
 }
 
 /* Traffic of -L and -R with the key exchange that -v names, which is repeated at least so often. */

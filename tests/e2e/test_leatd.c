@@ -508,7 +508,7 @@ Test(leatd, is_confined) {
 
 Test(leatd, gives_up_root) {
     if (geteuid() != 0)
-        cr_skip_test("needs root");
+        world_skip(&world, "needs root");
     struct passwd *nobody = getpwnam("nobody");
     uint16_t port = free_port();
     chmod(world.dir, 0755);
@@ -523,7 +523,7 @@ Test(leatd, gives_up_root) {
 
 Test(leatd, does_not_stay_root_unasked) {
     if (geteuid() != 0 || getpwnam("leatd") != NULL)
-        cr_skip_test("needs root, and no user leatd");
+        world_skip(&world, "needs root, and no user leatd");
     const char *path = world_path(&world, "config");
     world_write(
         path, world_format("HostKey %s/host_key\nPidFile none\nListenAddress 127.0.0.1:%u\n", world.dir, free_port()));

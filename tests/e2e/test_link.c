@@ -129,7 +129,7 @@ Test(link, server_killed) {
 /* The listening sshd is nothing to a connection that stands. */
 Test(link, listener_killed) {
     if (world.server_is_leatd)
-        cr_skip_test("leatd is both");
+        world_skip(&world, "leatd is both");
     pid_t child = server_child();
     process_kill(world.server, SIGKILL);
     process_wait(world.server, 10);

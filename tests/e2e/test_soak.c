@@ -103,7 +103,7 @@ Test(soak, interrupted) {
 /* A relay that changes a letter on the way down. */
 Test(soak, a_tunnel_that_lies) {
     if (access("/usr/bin/socat", X_OK) != 0)
-        cr_skip();
+        world_skip(&world, "no socat here");
     world_write(world_path(&world, "peers.json"),
                 "[{\"name\": \"liar\", \"needs\": [\"socat\"], \"server\": [\"{socat}\", "
                 "\"TCP-LISTEN:{listen_port},bind={listen_host},fork,reuseaddr\", "

@@ -253,7 +253,7 @@ Test(striped_server, a_lane_that_the_client_has_lost) {
 Test(striped_server, another_users_is_not_there) {
     struct lane lane;
     if (geteuid() != 0)
-        cr_skip("only a leatd of root lets other users in");
+        world_skip(&world, "only a leatd of root lets other users in");
     world_leatd(&world, "");
     struct raw_client *client = raw_connect(&world), *stranger = raw_connect_as(&world, "nobody");
     lane_open(&lane, client, stripe(target_port(target)));
