@@ -391,6 +391,8 @@ int client_run(const struct options *options, const struct client_program *progr
         shard_stop(client.shards[i]);
         shard_join(client.shards[i]);
     }
+    if (err == 0)
+        (void)mailbox_run(client.news); /* what shards had to say after all was closed */
     log_stop_thread();
     client_release(&client);
     return err == 0 ? client.status : EXIT_FAILED;
