@@ -191,6 +191,7 @@ const struct scenario scenario_table[] = {
     IDLE(1000, PEERS(PAIR), SECONDS(0.24, 0, 0.9)),
     IDLE(4000, PEERS(PAIR), .alone_s = 3),
     IDLE(10000, PEERS("leat→leatd", "leat→leatd,epoll"), SECONDS(0.24, 0, 0.9)),
+    IDLE(15000, PEERS("leat→leatd", "leat→leatd,epoll"), .alone_s = 3),
 
     {.name = "ssh/jumps",
      .title = "whole SSH connections, 16 at once",

@@ -116,12 +116,13 @@ Test(scenarios, every_peer_is_built_in) {
 
 Test(scenarios, what_was_asked_for_is_there) {
     static const char *const names[] = {
-        "bulk/down/1",     "bulk/up/1",         "bulk/both/1",        "bulk/down/8",     "bulk/up/8",
-        "bulk/both/8",     "bulk/down/64",      "bulk/up/64",         "bulk/both/64",    "messages/64",
-        "messages/65536",  "latency/rate",      "latency/loaded",     "opens/32",        "opens/idle-1000",
-        "opens/idle-4000", "opens/idle-10000",  "ssh/jumps",          "memory/flow",     "memory/connection",
-        "fairness/64",     "fairness/stalled",  "rekey/bulk",         "rekey/latency",   "latency/busy",
-        "rekey/busy",      "memory/limit-1000", "memory/limit-10000", "recovery/killed", "recovery/cut"};
+        "bulk/down/1",       "bulk/up/1",        "bulk/both/1",       "bulk/down/8",        "bulk/up/8",
+        "bulk/both/8",       "bulk/down/64",     "bulk/up/64",        "bulk/both/64",       "messages/64",
+        "messages/65536",    "latency/rate",     "latency/loaded",    "opens/32",           "opens/idle-1000",
+        "opens/idle-4000",   "opens/idle-10000", "opens/idle-15000",  "ssh/jumps",          "memory/flow",
+        "memory/connection", "fairness/64",      "fairness/stalled",  "rekey/bulk",         "rekey/latency",
+        "latency/busy",      "rekey/busy",       "memory/limit-1000", "memory/limit-10000", "recovery/killed",
+        "recovery/cut"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         find(names[i]);
     cr_assert_eq(find("ssh/jumps")->at_once, 16);
