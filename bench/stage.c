@@ -50,8 +50,7 @@ static bool open_link(struct stage *stage) {
     if (shape->rtt_ms <= 0 && shape->rate_mbit <= 0)
         return true;
     bool needs_proxy = stage->step->scenario.needs_proxy;
-    stage->has_link =
-        link_start(&stage->link, shape, !stage->options->no_namespaces && !needs_proxy, why, sizeof(why));
+    stage->has_link = link_start(&stage->link, shape, !stage->options->no_namespaces && !needs_proxy, why, sizeof(why));
     if (!stage->has_link) {
         results_fail(stage->results, "no link: %s", why);
         return false;
