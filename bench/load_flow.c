@@ -1,4 +1,5 @@
 #include "bench/load_job.h"
+#include "engine/tcp.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,7 @@ void flow_open(struct job *job, struct flow *flow) {
         return;
     }
     load_socket_prepare(flow->fd);
+    tcp_take_any_port(flow->fd);
     load_socket_buffers(flow->fd, job->wanted->buffer_bytes);
     if ((connect(flow->fd, address, sizeof(job->wanted->address)) != 0 && errno != EINPROGRESS) ||
         epoll_ctl(job->epoll, EPOLL_CTL_ADD, flow->fd, &event) != 0)

@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
+#include "engine/tcp.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,7 @@ static bool attempt_start(struct dial *dial, struct dial_attempt *attempt, const
             dial->next = dial->count;
         return false;
     }
+    tcp_take_any_port(fd);
     attempt->fd = fd;
     dial->flying++;
     io_connect(dial->shard->io, &attempt->connect, fd, (const struct sockaddr *)&address->addr, address->len);

@@ -12,6 +12,10 @@
 #define SO_BUF_LOCK 72
 #endif
 
+#ifndef IP_LOCAL_PORT_RANGE /* glibc's headers before 2.38 */
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+
 static bool peer_is_loopback(int fd) {
     struct sockaddr_storage addr;
     socklen_t len = sizeof addr;
@@ -57,4 +61,10 @@ void tcp_tune(int fd) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (peer_is_loopback(fd))
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1);
+}
+
+/* A range of the socket's own has no ports kept for bind(2); a bound of 0 is the system's. */
+void tcp_take_any_port(int fd) {
+    const uint32_t range = UINT32_C(65535) << 16;
+    (void)setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof range);
 }

@@ -7,6 +7,11 @@
  * nothing to be fair to, BBR's pacing is only timers. For a connected socket. Best effort: on other stream sockets it
  * changes nothing. */
 void tcp_tune(int fd);
+/* connect(2) takes any port of the local range that is free. By itself Linux keeps every other port for bind(2) as long
+ * as it can: from some 14 000 connections to one address on it looks through all of those that are taken for each
+ * further one, which takes it a millisecond. For a socket that is not connected. Best effort: before Linux 6.8, and on
+ * other sockets, nothing changes. */
+void tcp_take_any_port(int fd);
 /* On a short path (LIMIT_SHORT_PATH_US) the receive buffer stays at LIMIT_SHORT_PATH_BYTES: it is more than such a path
  * holds, and what autotuning would add is only a queue, in which small messages stand behind megabytes of bulk. Not for
  * a sender that is slower the more often it has to wait for room, as OpenSSH is: autotuning serves that better. For a

@@ -3,6 +3,7 @@
 #include "tests/unit/engine_rig.h"
 #include <dirent.h>
 #include <poll.h>
+#include <sys/utsname.h>
 
 #define NAME_IMPOSSIBLE "a123456789a123456789a123456789a123456789a123456789a123456789abcdef.invalid"
 #define SECOND_NS (1000 * RIG_MS)
@@ -110,6 +111,39 @@ RIG_TEST(dial, reaches_an_address_and_a_name) {
     }
     close(listener);
     end();
+}
+
+static bool linux_is_at_least(int major, int minor) {
+    struct utsname name;
+    int is[2] = {0, 0};
+    cr_assert_eq(uname(&name), 0);
+    return sscanf(name.release, "%d.%d", &is[0], &is[1]) == 2 && (is[0] > major || (is[0] == major && is[1] >= minor));
+}
+
+/* Not only those of the half that connect(2) is meant for: thousands of connections to one address use that up, and the
+ * search for another port is long then. */
+RIG_TEST(dial, takes_any_port) {
+    struct sockaddr_in addr;
+    unsigned odd = 0, count = 64;
+    begin(backend);
+    int listener = rig_listen(&addr);
+    for (unsigned i = 0; i < count; i++) {
+        struct sockaddr_in from;
+        socklen_t len = sizeof from;
+        struct call call;
+        call_start(&call, "127.0.0.1", port_of(&addr), 10 * SECOND_NS);
+        call_finish(&call);
+        cr_assert_eq(call.err, 0, "%s", call.dial.reason);
+        cr_assert_eq(getsockname(call.fd, (struct sockaddr *)&from, &len), 0);
+        odd += port_of(&from) % 2;
+        close(accept(listener, NULL, NULL));
+        io_close(shard.io, call.fd, IO_CLOSE);
+    }
+    close(listener);
+    end();
+    if (!linux_is_at_least(6, 8))
+        cr_skip("this kernel keeps half of the ports for bind(2)");
+    cr_expect(odd > 0 && odd < count, "%u of %u", odd, count);
 }
 
 RIG_TEST(dial, says_who_refused) {

@@ -112,6 +112,7 @@ Test(tcp, other_sockets) {
     int before = option(pair[0], SOL_SOCKET, SO_RCVBUF);
     tcp_tune(pair[0]);
     tcp_keep_receive_buffer(pair[0]);
+    tcp_take_any_port(pair[0]);
     cr_expect_eq(option(pair[0], SOL_SOCKET, SO_RCVBUF), before);
     close(pair[0]);
     close(pair[1]);
