@@ -1,14 +1,11 @@
 /* Connections auto: how many there are follows the load, costs no person anything, and what goes wrong with one more is
  * no loss. A shard is made the bottleneck by taking its processor away from it. */
 #include "expect.h"
-#include "pair.h"
+#include "pump.h"
 #include "starve.h"
 #include "traffic.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,25 +21,11 @@ static unsigned pairs_count;
 static int listener;
 static uint16_t local, far;
 
-static struct pump {
-    pthread_t thread;
-    _Atomic bool stop;
-    bool running;
-} pump;
-
 static void setup(void) {
     world_begin(&world);
     listener = pair_listen(&far);
     local = free_port();
     pairs_count = 0;
-}
-
-static void pump_stop(void) {
-    if (!pump.running)
-        return;
-    pump.stop = true;
-    pthread_join(pump.thread, NULL);
-    pump.running = false;
 }
 
 static void close_pairs(void) {
@@ -61,40 +44,10 @@ TestSuite(auto_connections, .init = setup, .fini = teardown, .timeout = 300);
 
 /* ---- a shard that is the bottleneck, whatever the machine ---- */
 
-static void discard(int fd) {
-    static char bytes[262144];
-    while (recv(fd, bytes, sizeof(bytes), 0) > 0)
-        continue;
-}
-
-/* Every pair carries what it can, away from here. */
-static void *pump_main(void *arg) {
-    static const char bytes[65536];
-    (void)arg;
-    while (!pump.stop) {
-        struct pollfd fds[2 * FLOWS];
-        for (unsigned i = 0; i < pairs_count; i++) {
-            fds[2 * i] = (struct pollfd){.fd = pairs[i].near, .events = POLLOUT};
-            fds[2 * i + 1] = (struct pollfd){.fd = pairs[i].far, .events = POLLIN};
-        }
-        if (poll(fds, 2 * pairs_count, 50) <= 0)
-            continue;
-        for (unsigned i = 0; i < pairs_count; i++) {
-            if (fds[2 * i].revents & POLLOUT)
-                (void)!send(pairs[i].near, bytes, sizeof(bytes), MSG_NOSIGNAL);
-            if (fds[2 * i + 1].revents & POLLIN)
-                discard(pairs[i].far);
-        }
-    }
-    return NULL;
-}
-
-static void pump_start(unsigned flows) {
+static void load_start(unsigned flows) {
     for (; pairs_count < flows; pairs_count++)
         cr_assert(pair_open(&pairs[pairs_count], "127.0.0.1", local, listener, 20));
-    pump.stop = false;
-    pump.running = true;
-    cr_assert_eq(pthread_create(&pump.thread, NULL, pump_main, NULL), 0);
+    pump_start(pairs, pairs_count);
 }
 
 static void start(const char *connections, const char *shards) {
@@ -154,7 +107,7 @@ Test(auto_connections, eight_flows_get_another_and_it_goes_when_they_have_gone) 
     start("auto", "2");
     cr_expect(counts(1), "%s", process_log(leat));
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     expect_logins(&world, 2);
     cr_expect(counts(2), "%s", process_log(leat));
@@ -176,7 +129,7 @@ Test(auto_connections, one_flow_cannot_be_spread) {
     world_server(&world, "");
     start("auto", "2");
     starve(leat, "leat/0");
-    pump_start(1);
+    load_start(1);
     expect_stays_at_one();
     expect_clean_end(leat);
 }
@@ -210,7 +163,7 @@ Test(auto_connections, a_key_with_a_passphrase_stays_at_one) {
     cr_expect_eq(process_lines(leat, "Connections auto stays at one: the key has a passphrase"), 1, "%s",
                  process_log(leat));
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     pause_seconds(STARVED_SECONDS);
     cr_expect_eq(world_logins(&world), 1);
     char *asked = world_read(world_path(&world, "asked"));
@@ -242,7 +195,7 @@ Test(auto_connections, max_startups_of_one_is_not_tripped) {
     start_where_one_may("3");
     unsigned before = refusals();
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     cr_expect_eq(refusals(), before, "%s", process_log(world.server));
     expect_clean_end(leat);
@@ -259,7 +212,7 @@ Test(auto_connections, a_refusal_is_borne) {
     cr_assert_geq(fd, 0);
     cr_assert_eq(recv(fd, &byte, 1, 0), 1, "the server takes it");
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     cr_assert(process_says(leat, "no other connection: ", 30), "%s", process_log(leat));
     cr_expect_eq(process_lines(leat, "connection 1 added"), 0);
     cr_expect_gt(refusals(), before, "%s", process_log(world.server));
@@ -276,7 +229,7 @@ Test(auto_connections, a_reload_and_a_drain) {
     world_server(&world, "");
     start("auto", "2");
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     struct pair on_it;
     cr_assert(pair_open(&on_it, "127.0.0.1", local, listener, 20));
@@ -308,7 +261,7 @@ Test(auto_connections, the_end_of_another_is_not_the_end) {
     world_sshd(&world, "");
     start("auto", "2");
     starve(leat, "leat/0");
-    pump_start(FLOWS);
+    load_start(FLOWS);
     cr_assert(adds(1, 30), "%s", process_log(leat));
     cr_assert(pair_open(&on_it, "127.0.0.1", local, listener, 20));
     pump_stop();
@@ -331,7 +284,7 @@ Test(auto_connections, new_flows_avoid_a_saturated_shard) {
     world_server(&world, "");
     start("2", "2");
     starve(leat, "leat/0");
-    pump_start(1); /* the first flow is the first connection's */
+    load_start(1); /* the first flow is the first connection's */
     expect_soon(is_saturated(), 20);
     for (unsigned i = 0; i < 4; i++)
         cr_assert(pair_open(&later[i], "127.0.0.1", local, listener, 20));

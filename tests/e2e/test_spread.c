@@ -1,12 +1,9 @@
 /* leatd's shards under load that is not even: what is accepted avoids the thread that has no more to give, although it
  * has the fewest connections. */
 #include "expect.h"
-#include "pair.h"
+#include "pump.h"
 #include "starve.h"
 #include "traffic.h"
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,26 +17,12 @@ static unsigned later_count, strangers_count;
 static int listener;
 static uint16_t relay, far;
 
-static struct pump {
-    pthread_t thread;
-    _Atomic bool stop;
-    bool running;
-} pump;
-
 static void setup(void) {
     world_begin(&world);
     listener = pair_listen(&far);
     relay = free_port();
     later_count = strangers_count = 0;
     world_leatd(&world, world_format("Shards 2\nLogLevel VERBOSE\nRelay 127.0.0.1:%u 127.0.0.1:%u", relay, far));
-}
-
-static void pump_stop(void) {
-    if (!pump.running)
-        return;
-    pump.stop = true;
-    pthread_join(pump.thread, NULL);
-    pump.running = false;
 }
 
 static void close_later(void) {
@@ -57,21 +40,6 @@ static void teardown(void) {
     world_end(&world);
 }
 TestSuite(spread, .init = setup, .fini = teardown, .timeout = 120);
-
-static void *pump_main(void *arg) {
-    static char bytes[262144];
-    (void)arg;
-    while (!pump.stop) {
-        struct pollfd fds[2] = {{.fd = bulk.near, .events = POLLOUT}, {.fd = bulk.far, .events = POLLIN}};
-        if (poll(fds, 2, 50) <= 0)
-            continue;
-        if (fds[0].revents & POLLOUT)
-            (void)!send(bulk.near, bytes, sizeof(bytes), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (fds[1].revents & POLLIN)
-            (void)!recv(bulk.far, bytes, sizeof(bytes), MSG_DONTWAIT);
-    }
-    return NULL;
-}
 
 static void open_later(void) {
     for (; later_count < LATER; later_count++)
@@ -100,12 +68,10 @@ static bool has(unsigned index, unsigned connections, unsigned relays) {
 }
 
 /* The first that is accepted is the first shard's, once nobody is there who has looked whether leatd listens. */
-static void pump_start(void) {
+static void load_start(void) {
     expect_soon(has(0, 0, 0) && has(1, 0, 0), 20);
     cr_assert(pair_open(&bulk, "127.0.0.1", relay, listener, 20));
-    pump.stop = false;
-    pump.running = true;
-    cr_assert_eq(pthread_create(&pump.thread, NULL, pump_main, NULL), 0);
+    pump_start(&bulk, 1);
 }
 
 static bool is_saturated(unsigned index) {
@@ -123,7 +89,7 @@ Test(spread, by_number_while_none_is_saturated) {
 }
 
 Test(spread, new_connections_avoid_a_saturated_shard) {
-    pump_start();
+    load_start();
     starve(world.server, "leat/0");
     expect_soon(is_saturated(0), 30);
     open_later();
@@ -152,7 +118,7 @@ Test(spread, new_connections_avoid_a_saturated_shard) {
 
 /* Nothing is on it any more: what was known of it is forgotten. */
 Test(spread, saturation_ends_with_the_last_connection) {
-    pump_start();
+    load_start();
     starve(world.server, "leat/0");
     expect_soon(is_saturated(0), 30);
     pump_stop();
