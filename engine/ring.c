@@ -7,41 +7,43 @@
 /* Kept mapped for the next session that wakes up; mapping anew costs some system calls and a page fault per page. */
 #define RINGS_IDLE_MAX 4u
 
-static int map_twice(uint8_t *base, size_t size, int fd) {
-    for (size_t half = 0; half < 2; half++) {
-        void *at = base + half * size;
-        if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-            return ERR_NOMEM;
-    }
-    /* Plaintext stays out of core files; not vital, so a refusal is ignored. */
-    (void)madvise(base, size * 2, MADV_DONTDUMP);
-    return ERR_OK;
+static bool map_shared(uint8_t *at, size_t size, int flags, int fd) {
+    return mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, 0) != MAP_FAILED;
 }
 
-static int map_fd(struct ring *ring, size_t size, int fd) {
-    if (ftruncate(fd, (off_t)size) < 0)
-        return ERR_NOMEM;
-    /* The reservation keeps both halves' addresses ours until they are mapped over it. */
-    void *base = mmap(NULL, size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
-        return ERR_NOMEM;
-    if (map_twice(base, size, fd) < 0) {
-        munmap(base, size * 2);
-        return ERR_NOMEM;
-    }
-    *ring = (struct ring){.base = base, .size = size};
-    return ERR_OK;
+/* Of a shared mapping mremap(2) makes another one when it is told that the old is empty. There is no descriptor behind
+ * it: who has run out of those must be able to read what would close some. */
+static bool map_without_file(uint8_t *base, size_t size) {
+    return map_shared(base, size, MAP_ANONYMOUS | MAP_NORESERVE, -1) &&
+           mremap(base, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, base + size) != MAP_FAILED;
+}
+
+/* valgrind knows no such mremap(2). */
+static bool map_file(uint8_t *base, size_t size) {
+    int fd = memfd_create("leat-ring", MFD_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool done =
+        ftruncate(fd, (off_t)size) == 0 && map_shared(base, size, 0, fd) && map_shared(base + size, size, 0, fd);
+    close(fd);
+    return done;
 }
 
 int ring_init(struct ring *ring, size_t size) {
     CHECK(size > 0 && (size & (size - 1)) == 0);
     CHECK(size % (size_t)sysconf(_SC_PAGESIZE) == 0);
-    int fd = memfd_create("leat-ring", MFD_CLOEXEC);
-    if (fd < 0)
+    /* The reservation keeps both halves' addresses ours until they are mapped over it. */
+    void *base = mmap(NULL, size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
         return ERR_NOMEM;
-    int err = map_fd(ring, size, fd);
-    close(fd);
-    return err;
+    if (!map_without_file(base, size) && !map_file(base, size)) {
+        munmap(base, size * 2);
+        return ERR_NOMEM;
+    }
+    /* Plaintext stays out of core files; not vital, so a refusal is ignored. */
+    (void)madvise(base, size * 2, MADV_DONTDUMP);
+    *ring = (struct ring){.base = base, .size = size};
+    return ERR_OK;
 }
 
 void ring_deinit(struct ring *ring) {

@@ -18,7 +18,7 @@ struct ring {
     struct ring *next_free;
 };
 
-MUST_USE int ring_init(struct ring *ring, size_t size); /* ERR_NOMEM: memfd or mmap refused */
+MUST_USE int ring_init(struct ring *ring, size_t size); /* takes no descriptor; ERR_NOMEM: mmap refused */
 void ring_deinit(struct ring *ring);
 static inline size_t ring_used(const struct ring *ring) {
     return (size_t)(ring->head - ring->tail);
