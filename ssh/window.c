@@ -9,10 +9,12 @@
 #define BUDGET_SHARE_START 8u
 /* This part of the budget is for new windows: growth stops there, and what has grown gives back. */
 #define BUDGET_SHARE_RESERVE 4u
-/* No growth takes more than this part of what is left beyond the reserve. */
+/* Nobody grows beyond this part of what would be left beyond the reserve without him: what is granted cannot be taken
+ * back, so that idle ones that were bulk once must leave the next ones room. */
 #define BUDGET_SHARE_GROWTH 4u
 /* Half of a window below the start size in this time is a use worth more. */
 #define SMALL_ROUND_NS UINT64_C(100000000)
+#define SECOND_NS UINT64_C(1000000000)
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
     return a < b ? a : b;
@@ -37,7 +39,8 @@ uint64_t window_budget_left(const struct window_budget *budget) {
 
 /* With n windows open: START / (1 + n/h)². Summed up over n that is START * h, which is the share: of 1 GiB the first
  * has 2 MiB, the 64th 512 KiB, and from the 450th on each has the smallest size. */
-static uint64_t share_new(const struct window_budget *budget, uint64_t left) {
+static uint64_t share_new(const struct window_budget *budget, uint64_t left, uint32_t has) {
+    (void)has;
     const uint64_t h_max = UINT64_C(1) << 20; /* no overflow, and more windows than there will be */
     uint64_t h = budget->max / BUDGET_SHARE_START / LIMIT_WINDOW_START_BYTES;
     h = h < 1 ? 1 : h > h_max ? h_max : h;
@@ -46,21 +49,22 @@ static uint64_t share_new(const struct window_budget *budget, uint64_t left) {
     return by_count < by_room ? by_count : by_room;
 }
 
-static uint64_t share_growth(const struct window_budget *budget, uint64_t left) {
+static uint64_t share_growth(const struct window_budget *budget, uint64_t left, uint32_t has) {
     uint64_t reserve = budget->max / BUDGET_SHARE_RESERVE;
-    return left > reserve ? (left - reserve) / BUDGET_SHARE_GROWTH : 0;
+    uint64_t most = left > reserve ? (left - reserve + has) / BUDGET_SHARE_GROWTH : 0;
+    return most > has ? most - has : 0;
 }
 
-/* Takes `want` bytes, or fewer when that is more than the share of it, but not fewer than `least`. Returns what was
- * taken, 0: not even that is left. */
-static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_t least,
-                            uint64_t (*share)(const struct window_budget *, uint64_t left)) {
+/* Takes `want` bytes for one that has some, or fewer when that is more than the share of it, but not fewer than
+ * `least`. Returns what was taken, 0: not even that is left. */
+static uint32_t budget_take(struct window_budget *budget, uint32_t has, uint32_t want, uint32_t least,
+                            uint64_t (*share)(const struct window_budget *, uint64_t left, uint32_t has)) {
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
     for (;;) {
         uint64_t left = left_of(budget, used);
         if (left < least)
             return 0;
-        uint64_t part = share(budget, left);
+        uint64_t part = share(budget, left, has);
         uint32_t bytes = part < want ? larger((uint32_t)part, least) : want;
         if (atomic_compare_exchange_weak_explicit(&budget->used, &used, used + bytes, memory_order_relaxed,
                                                   memory_order_relaxed))
@@ -69,7 +73,7 @@ static uint32_t budget_take(struct window_budget *budget, uint32_t want, uint32_
 }
 
 uint32_t window_budget_take(struct window_budget *budget, uint32_t want, uint32_t least) {
-    return budget_take(budget, want, least, share_growth);
+    return budget_take(budget, 0, want, least, share_growth);
 }
 
 void window_budget_give(struct window_budget *budget, uint32_t bytes) {
@@ -85,7 +89,7 @@ int window_open(struct window *window, struct window_budget *budget, uint32_t ma
     CHECK(max > 0);
     uint32_t want = smaller(LIMIT_WINDOW_START_BYTES, max);
     uint32_t least = smaller(LIMIT_CHANNEL_PACKET_BYTES, max);
-    uint32_t target = budget_take(budget, want, least, share_new);
+    uint32_t target = budget_take(budget, 0, want, least, share_new);
     *window = (struct window){0};
     if (target == 0)
         return ERR_LIMIT;
@@ -170,7 +174,7 @@ static void grow(struct window *window) {
     uint32_t want = smaller(window->target, window->max - window->target);
     if (want == 0)
         return;
-    uint32_t more = budget_take(window->budget, want, 0, share_growth);
+    uint32_t more = budget_take(window->budget, window->target, want, 0, share_growth);
     window->target += more;
     window->owed += more;
 }
@@ -180,7 +184,7 @@ void window_widen(struct window *window) {
         grow(window);
 }
 
-/* Others need the room. */
+/* Down to the start size, by half of what can be kept back now. */
 static void shrink(struct window *window) {
     uint32_t beyond = window->target - LIMIT_WINDOW_START_BYTES, bytes = smaller(window->owed / 2, beyond);
     window->target -= bytes;
@@ -188,8 +192,15 @@ static void shrink(struct window *window) {
     window_budget_give(window->budget, bytes);
 }
 
-static bool must_shrink(const struct window *window) {
-    return window->target > LIMIT_WINDOW_START_BYTES && window_budget_low(window->budget);
+/* What is worth a grant, an eighth of the window, has lasted for more than a second. */
+static bool is_little_used(const struct window *window, uint64_t now_ns) {
+    return (uint16_t)(now_ns / SECOND_NS - window->granted_s) > 1;
+}
+
+/* Others need the room, or it is more than this one needs. */
+static bool must_shrink(const struct window *window, uint64_t now_ns) {
+    return window->target > LIMIT_WINDOW_START_BYTES &&
+           (window_budget_low(window->budget) || is_little_used(window, now_ns));
 }
 
 /* A window that opened small because there were many grows to what it would have had by being used at all: on a busy
@@ -225,8 +236,9 @@ static void watch(struct window *window, uint64_t now_ns) {
 uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_ns) {
     if (!window_grant_due_within(window, most))
         return 0;
-    if (must_shrink(window))
+    if (must_shrink(window, now_ns))
         shrink(window);
+    window->granted_s = (uint16_t)(now_ns / SECOND_NS);
     uint32_t bytes = grantable(window, most);
     if (bytes == window->owed) {
         watch(window, now_ns);

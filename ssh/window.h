@@ -7,7 +7,9 @@
  * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
  * One that is smaller than the start size doubles whenever half of it arrived within a tenth of a second.
  * What a slow application leaves unread is not granted again, so its window is never half used in a round trip. While
- * less than a quarter of the budget is left, windows above the start size shrink: half of what they owe is kept.
+ * less than a quarter of the budget is left, and where a second and more lies between two grants, windows above the
+ * start size shrink: half of what they owe is kept. What an idle peer has been granted stays granted: SSH knows no way
+ * to take it back. So no window grows beyond a quarter of what would be left to grow in without it.
  *
  * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
  * been sent before that message arrived, so the time between them is never less than a round trip, and is one where the
@@ -41,7 +43,9 @@ struct window {
     uint32_t owed;       /* consumed (or grown by), not yet granted again */
     bool marked;         /* private */
     bool closed_held;    /* private: what is not consumed is all that is still counted */
-    uint64_t rtt_ns;     /* shortest time between a grant and its use; 0: not measured yet */
+    uint16_t
+        granted_s;   /* private: in which second there was a grant last; once in 18 hours it is taken for a new one */
+    uint64_t rtt_ns; /* shortest time between a grant and its use; 0: not measured yet */
     /* private */
     uint64_t received;           /* bytes in all */
     uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */

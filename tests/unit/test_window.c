@@ -276,6 +276,57 @@ Test(window, growth_leaves_a_part_of_the_budget_to_new_ones) {
     cr_assert_eq(atomic_load(&budget.used), 0);
 }
 
+/* Nobody can take back what is granted: flows that were bulk once, one after the other, and stay open, leave something
+ * to grow in to the next. */
+Test(window, one_of_a_few_idle_ones_that_have_grown_is_not_the_last_to_grow) {
+    enum { GROWN = 20 };
+    struct window grown[GROWN], next;
+    struct window_budget budget;
+    window_budget_init(&budget, GIB);
+    for (unsigned i = 0; i < GROWN; i++) {
+        cr_assert_eq(window_open(&grown[i], &budget, 64 * MIB), 0);
+        fill_for(&grown[i], 100);
+    }
+    cr_expect_eq(grown[7].target, 64 * MIB, "the first few have all that they want");
+    cr_assert_eq(window_open(&next, &budget, 64 * MIB), 0);
+    fill_for(&next, 100);
+    cr_expect_geq(next.target, LIMIT_WINDOW_START_BYTES, "%u", next.target);
+    for (unsigned i = 0; i < GROWN; i++)
+        window_close(&grown[i]);
+    window_close(&next);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+/* A flow that was bulk and moves little now gives back what it has no use for, and grows again when it has. */
+Test(window, shrinks_where_little_moves) {
+    struct window_budget budget;
+    struct window window;
+    uint64_t now_ns = 100 * MS, granted = 0;
+    window_budget_init(&budget, GIB);
+    cr_assert_eq(window_open(&window, &budget, 64 * MIB), 0);
+    fill_for(&window, 100);
+    cr_assert_eq(window.target, 64 * MIB);
+    for (unsigned second = 0; second < 600; second++) { /* half a megabyte a second */
+        now_ns += 1000 * MS;
+        cr_assert_eq(window_receive(&window, MIB / 2, now_ns), 0);
+        window_consume(&window, MIB / 2);
+        granted += window_grant(&window, now_ns);
+        window_validate(&window);
+    }
+    cr_expect_geq(granted, 200 * MIB, "what it needs it is given");
+    cr_expect_leq(window.target, 2 * LIMIT_WINDOW_START_BYTES, "%u", window.target);
+    cr_expect_geq(window.target, LIMIT_WINDOW_START_BYTES, "%u", window.target);
+    cr_expect_eq(atomic_load(&budget.used), window.target);
+    for (unsigned rounds = 0; rounds < 100; rounds++) {
+        now_ns += MS;
+        cr_assert_eq(window_receive(&window, window.granted, now_ns), 0);
+        window_consume(&window, window.unconsumed);
+        cr_assert_gt(window_grant(&window, now_ns), 0);
+    }
+    cr_expect_eq(window.target, 64 * MIB);
+    window_close(&window);
+}
+
 /* Fifteen thousand idle flows: one that has something to carry still gets a window of its own. */
 Test(window, grows_beside_many_idle_ones) {
     enum { IDLE = 15000 };
