@@ -2,6 +2,8 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "ssh/mux_internal.h"
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,13 +128,37 @@ void mux_put_number(struct mux *mux, uint32_t id) {
 /* A session has at most so many times the channels that are left for all others together. */
 #define SESSION_SHARE 4u
 
+static uint32_t least_window(const struct mux *mux) {
+    return mux->window_max < LIMIT_CHANNEL_PACKET_BYTES ? mux->window_max : LIMIT_CHANNEL_PACKET_BYTES;
+}
+
+static bool has_its_share(const struct mux *mux) {
+    return window_budget_left(mux->budget) < (uint64_t)least_window(mux) * mux->flows_count / SESSION_SHARE;
+}
+
 int mux_take_window(const struct mux *mux, struct window *window) {
-    uint32_t least = mux->window_max < LIMIT_CHANNEL_PACKET_BYTES ? mux->window_max : LIMIT_CHANNEL_PACKET_BYTES;
-    if (window_budget_left(mux->budget) < (uint64_t)least * mux->flows_count / SESSION_SHARE) {
+    if (has_its_share(mux)) {
         *window = (struct window){0};
         return ERR_LIMIT;
     }
     return window_open(window, mux->budget, mux->window_max);
+}
+
+/* As it is given in a configuration. */
+static void put_size(char *text, size_t cap, uint64_t bytes) {
+    const char *unit = "\0KMGTPE";
+    for (; bytes > 0 && bytes % 1024 == 0; bytes /= 1024)
+        unit++;
+    snprintf(text, cap, "%" PRIu64 "%.1s", bytes, unit);
+}
+
+bool mux_lacks_window(const struct mux *mux, char why[MUX_SHORTAGE_BYTES]) {
+    char limit[32];
+    if (!has_its_share(mux) && window_budget_left(mux->budget) >= least_window(mux))
+        return false;
+    put_size(limit, sizeof limit, mux->budget->max);
+    snprintf(why, MUX_SHORTAGE_BYTES, "no room for another connection's window within MemoryLimit %s", limit);
+    return true;
 }
 
 void mux_attach(struct mux *mux, struct flow *flow, uint32_t id) {
@@ -216,13 +242,15 @@ static int open_channel(struct mux *mux, struct flow *flow, const struct open_ta
     if (is_too_long(target->host) || is_too_long(target->origin))
         return ERR_LENGTH;
     uint32_t id;
-    int result = mux_take_number(mux, &id);
-    if (result < 0)
-        return result;
-    mux_attach(mux, flow, id);
-    result = mux_take_window(mux, &flow->window);
+    int result = mux_take_window(mux, &flow->window);
     if (result == 0)
-        result = encode_open(mux, flow, target);
+        result = mux_take_number(mux, &id);
+    if (result < 0) {
+        window_close(&flow->window);
+        return result;
+    }
+    mux_attach(mux, flow, id);
+    result = encode_open(mux, flow, target);
     if (result < 0) {
         mux_detach(flow);
         return result;

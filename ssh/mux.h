@@ -94,6 +94,11 @@ void mux_validate(const struct mux *mux);
 /* Windows, those of open channels too, may grow to `max` from now on; less than before changes nothing. */
 void mux_raise_window(struct mux *mux, uint32_t max);
 
+#define MUX_SHORTAGE_BYTES 96u
+/* There is no window for one channel more, and `why` says so to people. Other threads' channels may take the last at
+ * any time. */
+bool mux_lacks_window(const struct mux *mux, char why[MUX_SHORTAGE_BYTES]);
+
 /* One opened packet of 80–127. ERR_PROTOCOL with *why (static text): the session must end with DISCONNECT (2).
  * ERR_LIMIT: the peer asks without reading our answers; ERR_NOMEM; both with *why, and the session must end too.
  * ERR_UNSUPPORTED: no message of RFC 4254; nothing changed, and the peer is owed an UNIMPLEMENTED (RFC 4253 §11.4). */

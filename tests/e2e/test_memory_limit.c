@@ -1,9 +1,11 @@
 /* MemoryLimit under readers that have stopped: what is kept for them stays within it, all of it arrives when they
- * return, and the memory goes back. Release builds only: sanitizers have their own ideas of memory. */
+ * return, and the memory goes back. That in release builds only: sanitizers have their own ideas of memory. And who
+ * finds no room within it. */
 #include "expect.h"
 #include "pair.h"
 #include "traffic.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -108,6 +110,44 @@ Test(memory_limit, holds_under_stalled_readers_and_loses_nothing) {
     for (unsigned i = 0; i < FLOWS; i++)
         pair_close(&pairs[i]);
     expect_back(leat, idle);
+    expect_clean_end(leat);
+    close(listener);
+}
+
+static void expect_refused(uint16_t port) {
+    int fd = connect_to("127.0.0.1", port);
+    cr_expect_eq(pair_end(fd, 10), ECONNRESET);
+    close(fd);
+}
+
+static void expect_alive(const struct pair *pair, unsigned seed) {
+    cr_expect_eq(pair_push(pair->far, seed, 0, 10000, 10), 10000);
+    cr_expect(pair_pull(pair->near, seed, 0, 10000, 10), "flow %u", seed);
+}
+
+/* 2 MiB are 64 of the smallest windows, of which one SSH connection may have four fifths. */
+Test(memory_limit, who_finds_no_room_is_told_why) {
+    const char *line = "no room for another connection's window within MemoryLimit 2M";
+    unsigned opened = 0;
+    uint16_t far_port, port = free_port();
+    int listener = pair_listen(&far_port);
+    struct process *leat =
+        world_leat(&world, "-v", "-o", "MemoryLimit=2M", "-L", world_format("%u:127.0.0.1:%u", port, far_port), NULL);
+    expect_up(leat);
+    while (opened < FLOWS && pair_open(&pairs[opened], "127.0.0.1", port, listener, 5))
+        opened++;
+    cr_assert(opened > 48 && opened < 56, "%u", opened);
+    expect_refused(port);
+    expect_refused(port);
+    expect_soon(process_lines(leat, line) == 3, 10);
+    cr_expect_eq(process_lines(leat, "limit reached"), 0);
+    for (unsigned i = 0; i < opened; i++) {
+        expect_alive(&pairs[i], i);
+        pair_close(&pairs[i]);
+    }
+    expect_soon(process_lines(leat, "connection closed") == opened, 10);
+    cr_expect(pair_open(&pairs[0], "127.0.0.1", port, listener, 10), "there is room again");
+    pair_close(&pairs[0]);
     expect_clean_end(leat);
     close(listener);
 }

@@ -238,6 +238,40 @@ Test(mux_open, shortage_is_told) {
     rig_deinit(&rig);
 }
 
+/* Whoever asks first is told just what opening would have said, and in words that name what is to be raised. */
+Test(mux_open, who_lacks_a_window_can_say_so) {
+    enum { MANY = LIMIT_WINDOW_START_BYTES / LIMIT_CHANNEL_PACKET_BYTES };
+    static struct probe many[MANY];
+    const struct {
+        uint64_t max;
+        const char *text;
+    } limits[] = {{16u << 20, "16M"}, {2u << 20, "2M"}, {(2u << 20) + 1024, "2049K"}, {(2u << 20) + 1, "2097153"}};
+    char why[MUX_SHORTAGE_BYTES], wanted_why[MUX_SHORTAGE_BYTES];
+    unsigned count = 0;
+    rig_init(&rig);
+    window_budget_init(&rig.budget, LIMIT_WINDOW_START_BYTES);
+    while (!mux_lacks_window(&rig.mux, why)) {
+        cr_assert_lt(count, MANY);
+        cr_assert_eq(mux_open_direct(&rig.mux, &many[count].flow, &probe_ops, &many[count], "host", 1, "127.0.0.1", 1),
+                     0);
+        count++;
+    }
+    cr_expect(count > MANY * 3 / 4 && count < MANY, "four fifths: %u", count);
+    cr_assert_eq(mux_open_direct(&rig.mux, &probe.flow, &probe_ops, &probe, "host", 1, "127.0.0.1", 1), ERR_LIMIT);
+    rig_deinit(&rig);
+    rig_init(&rig);
+    for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
+        window_budget_init(&rig.budget, limits[i].max);
+        rig.budget.used = limits[i].max;
+        cr_assert(mux_lacks_window(&rig.mux, why));
+        snprintf(wanted_why, sizeof wanted_why, "no room for another connection's window within MemoryLimit %s",
+                 limits[i].text);
+        cr_expect_str_eq(why, wanted_why);
+        rig.budget.used = 0;
+    }
+    rig_deinit(&rig);
+}
+
 Test(mux_open, a_path_of_ours) {
     char path[300];
     rig_init(&rig);

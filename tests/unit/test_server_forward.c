@@ -47,6 +47,21 @@ SERVER_TEST(server_forward, direct_tcpip) {
     close(listener);
 }
 
+/* The client learns what it lacks; whoever can raise the limit, its name. */
+SERVER_TEST(server_forward, what_has_no_window_left_is_told_to_the_audit) {
+    begin(backend);
+    rig.budget.max = 1000;
+    ask_tcpip("host", 80);
+    RIG_GO_UNTIL(refusal != 0);
+    cr_expect_eq(refusal, OPEN_RESOURCE_SHORTAGE);
+    cr_expect_str_eq(last_note()->event, "forward refused");
+    cr_expect_str_eq(last_note()->forward, "direct-tcpip");
+    cr_expect_str_eq(last_note()->requested, "host port 80");
+    cr_expect_str_eq(last_note()->reason, "no room for another connection's window within MemoryLimit 1000");
+    refusal = 0;
+    server_rig_end();
+}
+
 SERVER_TEST(server_forward, what_is_no_target_is_refused) {
     char longest[257];
     memset(longest, 'h', sizeof longest - 1);
