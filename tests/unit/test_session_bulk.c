@@ -1,8 +1,11 @@
 /* How long a session lets the kernel gather what comes: a peer that sends in bulk is read in batches, larger ones while
  * one flow has the connection to itself, and whoever pauses is read at once again. And all sizes are small while
- * somebody waits for small messages beside bulk. */
+ * somebody waits for small messages beside bulk, what the kernel may hold unsent among them. */
 #include "engine/tcp.h"
+#include "ssh/session_internal.h"
 #include "tests/unit/session_rig.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 static const uint8_t block[LIMIT_CHANNEL_PACKET_BYTES];
 static struct flow flows[2];
@@ -159,5 +162,61 @@ Test(session_awaited, nobody_waits_for_bulk_where_there_is_none) {
         cr_assert_neq((int)rig.session->tempo, TEMPO_AWAITED);
     }
     cr_expect_geq(rig.session->mux.sparse_packets, 50);
+    session_rig_end();
+}
+
+/* ---- what the kernel may hold unsent ---- */
+
+/* Asked of the socket itself: what the session believes to have set holds nothing back. */
+static void expect_unsent(unsigned wanted, const char *when) {
+    unsigned bytes = 0;
+    socklen_t len = sizeof bytes;
+    cr_assert_eq(getsockopt(rig.session->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, &len), 0);
+    cr_expect_eq(bytes, wanted, "%s: %u, not %u", when, bytes, wanted);
+}
+
+/* The loopback is no long path: one is made up. */
+static void expect_unsent_on_path(uint64_t path_bytes, unsigned wanted, const char *when) {
+    rig.session->path_bytes = path_bytes;
+    session_path_apply(rig.session);
+    expect_unsent(wanted, when);
+}
+
+static void unsent(enum io_backend backend) {
+    rig.over_tcp = true;
+    begin(backend);
+    expect_unsent(LIMIT_NOTSENT_BYTES, "at the start");
+    send_until(TEMPO_AWAITED);
+    expect_unsent(LIMIT_AWAITED_NOTSENT_BYTES, "while somebody waits");
+    expect_unsent_on_path(1u << 20, (1u << 20) / LIMIT_NOTSENT_SHARED_PART, "waiting, on a long path");
+    expect_unsent_on_path(UINT64_MAX, LIMIT_NOTSENT_SHARED_BYTES, "waiting, on the longest");
+    expect_unsent_on_path(0, LIMIT_AWAITED_NOTSENT_BYTES, "waiting, on a short one again");
+    send_until(TEMPO_ALONE);
+    expect_unsent(LIMIT_NOTSENT_BYTES, "nobody waits any more");
+    expect_unsent_on_path(1u << 20, (1u << 20) / LIMIT_NOTSENT_ALONE_PART, "on a long path");
+    expect_unsent_on_path(UINT64_MAX, LIMIT_NOTSENT_ALONE_BYTES, "on the longest");
+    session_rig_end();
+}
+
+Test(session_unsent, io_uring) {
+    unsent(IO_BACKEND_URING);
+}
+Test(session_unsent, epoll) {
+    unsent(IO_BACKEND_EPOLL);
+}
+
+/* The session looks itself at how long its path is, when it has sent enough: this one is not. */
+Test(session_unsent, the_path_is_looked_at_again) {
+    uint64_t end_ns = io_clock_ns() + RIG_TIMEOUT_NS;
+    rig.over_tcp = true;
+    begin(IO_BACKEND_EPOLL);
+    expect_unsent_on_path(1u << 20, (1u << 20) / LIMIT_NOTSENT_ALONE_PART, "on a long path");
+    while (rig.session->bytes_out < 2 * LIMIT_PATH_LOOK_BYTES) {
+        cr_assert(io_clock_ns() < end_ns);
+        fill_queue();
+        rig_step();
+        far_says(MSG_CHANNEL_WINDOW_ADJUST, "uu", 0u, 1u << 20);
+    }
+    expect_unsent(LIMIT_NOTSENT_BYTES, "after a look at it");
     session_rig_end();
 }
