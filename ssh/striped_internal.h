@@ -71,8 +71,8 @@ void striped_app_work(struct striped *striped); /* bytes both ways, as far as th
 void striped_app_drop(struct striped *striped); /* what was read of it and not given to the stripe */
 
 /* ---- striped_registry.c ---- */
-/* From now on it is found. ERR_NOMEM; ERR_FULL: LIMIT_STRIPES; ERR_LIMIT: the user has this key already. Its shard's
- * thread, as everything here but striped_find_join. */
+/* From now on it is found. ERR_NOMEM; ERR_FULL: LIMIT_STRIPES; ERR_LIMIT: the user has this key already; ERR_SYSTEM: no
+ * random bytes. Its shard's thread, as everything here but striped_find_join. */
 MUST_USE int striped_entry_create(struct striped *striped, const struct striped_name *name,
                                   struct striped_entry **entry);
 /* It is found no more; lanes that are on their way to it are closed. NULL is fine. */

@@ -1,5 +1,5 @@
 /* Which striped connections of this process can be joined, and by whom. The only thing of them that is shared between
- * threads: a list under a lock that is taken when one begins, ends, or gains or loses a lane. */
+ * threads: a table under a lock that is taken when one begins, ends, or gains or loses a lane. */
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "ssh/stripe_identity.h"
@@ -9,11 +9,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 /* Outlives its striped while lanes for it are in a mailbox. All but `striped` is the lock's. */
 struct striped_entry {
-    struct list node;
+    struct list node; /* in its key's chain */
     struct shard *shard;
     struct striped *striped; /* its shard's; NULL: it is over */
     unsigned references, lanes, lanes_max;
@@ -25,8 +26,11 @@ struct striped_entry {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list entries = {&entries, &entries};
-static unsigned entries_count;
+/* As many as there ever were entries at once, in powers of two. */
+static struct list chain_first = {&chain_first, &chain_first}, *chains = &chain_first;
+static unsigned chains_count = 1, entries_count;
+#define KEY_WORDS (STRIPED_KEY_BYTES / sizeof(uint32_t))
+static uint64_t secret[KEY_WORDS]; /* so that nobody can choose keys that share a chain */
 
 static void entry_unref(struct striped_entry *entry) {
     if (--entry->references > 0)
@@ -35,10 +39,22 @@ static void entry_unref(struct striped_entry *entry) {
     free(entry);
 }
 
-/* All of them are looked at, each key to its end: how long it takes says nothing about which there are. */
+/* Multiply-shift: two keys share a chain as rarely as if it were drawn for each. */
+static struct list *chain_of(const uint8_t *key) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < KEY_WORDS; i++) {
+        uint32_t word;
+        memcpy(&word, key + i * sizeof word, sizeof word);
+        sum += secret[i] * word;
+    }
+    return &chains[(sum >> 32) & (chains_count - 1)];
+}
+
+/* All of a chain are looked at, each key to its end: how long it takes says how many they are, and nothing about their
+ * keys. */
 static struct striped_entry *find(const char *user, const uint8_t *key) {
     struct striped_entry *found = NULL;
-    list_for_each (node, &entries) {
+    list_for_each (node, chain_of(key)) {
         struct striped_entry *entry = list_entry(node, struct striped_entry, node);
         bool same_key = CRYPTO_memcmp(entry->key, key, STRIPED_KEY_BYTES) == 0;
         if (same_key && strcmp(entry->texts, user) == 0)
@@ -60,12 +76,43 @@ static struct striped_entry *entry_new(const struct striped_name *name, const ui
     return entry;
 }
 
+static void move_chain(struct list *chain) {
+    for (struct list *node; (node = list_first(chain)) != NULL;) {
+        list_remove(node);
+        list_push_back(chain_of(list_entry(node, struct striped_entry, node)->key), node);
+    }
+}
+
+/* Twice as many chains. The first time, while a single one needs no secret, that is drawn. */
+static int chains_grow(void) {
+    unsigned old_count = chains_count;
+    struct list *old = chains, *more = malloc(2 * old_count * sizeof *more);
+    if (more == NULL)
+        return ERR_NOMEM;
+    if (old == &chain_first && getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret) {
+        free(more);
+        return ERR_SYSTEM;
+    }
+    for (unsigned i = 0; i < 2 * old_count; i++)
+        list_init(&more[i]);
+    chains = more;
+    chains_count = 2 * old_count;
+    for (unsigned i = 0; i < old_count; i++)
+        move_chain(&old[i]);
+    if (old != &chain_first)
+        free(old);
+    return 0;
+}
+
 static int entry_add(struct striped_entry *entry) {
     if (find(entry->texts, entry->key) != NULL)
         return ERR_LIMIT;
     if (entries_count == LIMIT_STRIPES)
         return ERR_FULL;
-    list_push_back(&entries, &entry->node);
+    int err = entries_count == chains_count ? chains_grow() : 0;
+    if (err != 0)
+        return err;
+    list_push_back(chain_of(entry->key), &entry->node);
     entries_count++;
     return 0;
 }

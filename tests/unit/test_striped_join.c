@@ -1,6 +1,7 @@
 /* Lanes of striped connections that are not there for both: who may join, what comes too late, and what only one side
  * knows to be lost. */
 #include "tests/unit/striped_rig.h"
+#include <time.h>
 
 /* Lost for one side; the other has only its word for that. */
 static void freeze(struct wire *wire, unsigned side) {
@@ -99,6 +100,58 @@ RIG_TEST(striped_join, no_more_can_be_joined) {
     expect_whole();
     for (unsigned i = 0; i < LIMIT_STRIPES; i++)
         striped_entry_leave(all[i]);
+}
+
+static bool is_there(const char *user, const struct striped *of) {
+    unsigned asked = 0;
+    int fd;
+    return striped_find_join(user, of->key, 1, nobody, &asked, &fd) == ERR_REFUSED && asked == 1;
+}
+
+static double seconds_used(void) {
+    struct timespec time;
+    cr_assert_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time), 0);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Each is found among thousands, whoever comes and goes, and without a look at all the others: that would take many
+ * seconds. Every key is two users'. */
+Test(striped_join, one_of_thousands) {
+    enum { KEYS = LIMIT_STRIPES / 2, ROUNDS = 128 };
+    static const struct striped_name names[] = {{.user = "alice", .host = "host"}, {.user = "bob", .host = "host"}};
+    static struct striped all[KEYS];
+    static struct striped_entry *entries[KEYS][2];
+    struct striped_entry *none;
+    unsigned wrong = 0;
+    for (unsigned i = 0; i < KEYS; i++) {
+        uint64_t mixed = (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
+        all[i].lanes_max = 2;
+        memcpy(all[i].key + i % 2 * 8, &mixed, sizeof mixed);
+        for (unsigned user = 0; user < 2; user++)
+            cr_assert_eq(striped_entry_create(&all[i], &names[user], &entries[i][user]), 0);
+    }
+    double start = seconds_used();
+    for (unsigned i = 0; i < ROUNDS * KEYS; i++)
+        wrong +=
+            !is_there("alice", &all[i % KEYS]) + !is_there("bob", &all[i % KEYS]) + is_there("carol", &all[i % KEYS]);
+    cr_expect_lt(seconds_used() - start, 2.0, "%.2f s", seconds_used() - start);
+    cr_expect_eq(wrong, 0);
+    for (unsigned i = 0; i < KEYS; i += 2)
+        striped_entry_leave(entries[i][0]);
+    for (unsigned i = 0; i < KEYS; i++) {
+        wrong += is_there("alice", &all[i]) != (i % 2 == 1) || !is_there("bob", &all[i]);
+        cr_assert_eq(striped_entry_create(&all[i], &names[1], &none), ERR_LIMIT, "bob has it");
+    }
+    cr_expect_eq(wrong, 0);
+    for (unsigned i = 0; i < KEYS; i += 2)
+        cr_assert_eq(striped_entry_create(&all[i], &names[0], &entries[i][0]), 0);
+    for (unsigned i = 0; i < KEYS; i++)
+        for (unsigned user = 0; user < 2; user++) {
+            wrong += !is_there(names[user].user, &all[i]);
+            striped_entry_leave(entries[i][user]);
+            wrong += is_there(names[user].user, &all[i]);
+        }
+    cr_expect_eq(wrong, 0);
 }
 
 /* Each identity is good for one lane. */
