@@ -405,7 +405,7 @@ PEERS_TEST(each_that_is_installed_carries_bytes) {
     for (size_t i = 0; i < peers_count(peers); i++) {
         const struct peer *peer = peers_at(peers, i);
         if (peer->missing != NULL)
-            cr_log_warn("%s: %s is not installed", peer->name, peer->missing);
+            fprintf(stderr, "%s: not tried, %s is not installed\n", peer->name, peer->missing); /* cr_log_warn fails */
         else
             assert_peer(peer, echo, target);
     }
