@@ -117,7 +117,8 @@
 #define LIMIT_AUTO_IDLE_NS UINT64_C(15000000000)       /* without flows for so long: closed */
 #define LIMIT_AUTO_BACKOFF_NS UINT64_C(5000000000)     /* after a failure, doubled with each that follows */
 #define LIMIT_AUTO_BACKOFF_MAX_NS UINT64_C(300000000000)
-#define LIMIT_UNATTENDED_HANDSHAKE_S 30u /* all of it: nobody is asked */
+#define LIMIT_AUTO_NEW_NS UINT64_C(60000000000) /* one that is lost sooner after it was made has not stood */
+#define LIMIT_UNATTENDED_HANDSHAKE_S 30u        /* all of it: nobody is asked */
 
 /* Striped connections: one forwarded connection on several SSH connections. */
 #define LIMIT_STRIPE_JOIN_BYTES (1u << 20)              /* moved before it is worth more lanes than one */

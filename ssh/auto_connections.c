@@ -50,8 +50,8 @@ static bool may_open(const struct auto_connections *connections, uint64_t now_ns
 bool auto_connections_wants_measures(const struct auto_connections *connections, uint64_t now_ns,
                                      const struct auto_view *views) {
     return connections->min < connections->max && may_open(connections, now_ns) &&
-           count(connections, views, is_free) == 0 && count(connections, views, is_leaving) == 0 &&
-           first_absent(connections, views) < connections->max;
+           now_ns >= connections->extra_not_before_ns && count(connections, views, is_free) == 0 &&
+           count(connections, views, is_leaving) == 0 && first_absent(connections, views) < connections->max;
 }
 
 static bool one_is_missing(const struct auto_connections *connections, uint64_t now_ns, const struct auto_view *views) {
@@ -80,41 +80,71 @@ static unsigned last_idle(const struct auto_connections *connections, uint64_t n
     return 0;
 }
 
+static void hold_off(struct auto_connections *connections, uint64_t since_ns, unsigned doublings) {
+    uint64_t wait_ns = LIMIT_AUTO_BACKOFF_NS;
+    for (unsigned i = 0; i < doublings && wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS; i++)
+        wait_ns *= 2;
+    uint64_t until_ns = since_ns + (wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS ? wait_ns : LIMIT_AUTO_BACKOFF_MAX_NS);
+    if (connections->not_before_ns < until_ns)
+        connections->not_before_ns = until_ns;
+}
+
+static bool a_new_one_is_lost(const struct auto_connections *connections, const struct auto_view *views) {
+    for (unsigned i = 0; i < connections->max; i++)
+        if (views[i].presence != AUTO_SERVING && connections->lost_ns < connections->new_until_ns[i])
+            return true;
+    return false;
+}
+
+static void judge_loss(struct auto_connections *connections, const struct auto_view *views) {
+    if (connections->lost_ns == 0)
+        return;
+    if (!a_new_one_is_lost(connections, views))
+        connections->losses = 0;
+    hold_off(connections, connections->lost_ns, connections->losses++);
+    connections->lost_ns = 0;
+}
+
+/* Not before they are absent: one may be seen to leave before its loss is told. */
+static void forget_absent(struct auto_connections *connections, const struct auto_view *views) {
+    for (unsigned i = 0; i < connections->max; i++)
+        if (views[i].presence == AUTO_ABSENT)
+            connections->new_until_ns[i] = 0;
+}
+
 enum auto_step auto_connections_step(struct auto_connections *connections, uint64_t now_ns,
                                      const struct auto_view *views, unsigned *index) {
     note_idle(connections, now_ns, views);
+    judge_loss(connections, views);
+    forget_absent(connections, views);
     *index = last_idle(connections, now_ns, views);
     if (*index > 0) {
         connections->idle_since_ns[*index] = now_ns; /* a close that a new flow forestalls is not tried at once again */
+        connections->new_until_ns[*index] = 0;
         return AUTO_CLOSE;
     }
     if (!one_is_missing(connections, now_ns, views) && !another_helps(connections, now_ns, views))
         return AUTO_STAY;
     connections->opening = true;
-    *index = first_absent(connections, views);
+    *index = connections->index = first_absent(connections, views);
     return AUTO_OPEN;
 }
 
 void auto_connections_opened(struct auto_connections *connections, uint64_t now_ns) {
     connections->opening = false;
     connections->failures = 0;
-    connections->not_before_ns = now_ns + LIMIT_AUTO_PAUSE_NS;
-}
-
-static void hold_off(struct auto_connections *connections, uint64_t now_ns) {
-    uint64_t wait_ns = LIMIT_AUTO_BACKOFF_NS;
-    for (unsigned i = 0; i < connections->failures && wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS; i++)
-        wait_ns *= 2;
-    connections->failures++;
-    connections->not_before_ns = now_ns + (wait_ns < LIMIT_AUTO_BACKOFF_MAX_NS ? wait_ns : LIMIT_AUTO_BACKOFF_MAX_NS);
+    connections->new_until_ns[connections->index] = now_ns + LIMIT_AUTO_NEW_NS;
+    connections->extra_not_before_ns = now_ns + LIMIT_AUTO_PAUSE_NS;
 }
 
 void auto_connections_failed(struct auto_connections *connections, uint64_t now_ns, bool for_good) {
     connections->opening = false;
     connections->gave_up |= for_good;
-    hold_off(connections, now_ns);
+    hold_off(connections, now_ns, connections->failures++);
 }
 
+/* The next step sees which one it was. */
 void auto_connections_lost(struct auto_connections *connections, uint64_t now_ns) {
-    hold_off(connections, now_ns);
+    if (connections->lost_ns == 0 && now_ns >= connections->not_before_ns)
+        connections->lost_ns = now_ns;
 }

@@ -7,6 +7,10 @@
  *   no less than `min` ─ all that serve are saturated, and one of them with several flows ─► OPEN, one at a time
  *   an extra one without flows for LIMIT_AUTO_IDLE_NS, and nothing saturated ─► CLOSE
  *   an attempt that failed ─► none for LIMIT_AUTO_BACKOFF_NS, twice as long each time; or never again
+ *   one is lost ─► none for LIMIT_AUTO_BACKOFF_NS, twice as long each time one is lost that was made shortly before
+ *
+ * What is lost while such a wait runs adds nothing to it: what takes one connection often takes all. After it they are
+ * opened one after the other without a pause, which is for those beyond `min`.
  *
  * A flow stays where it is; only those to come find the new connection. So one that is not saturated is enough, however
  * many of the others are; and one flow alone, which cannot be spread, is no reason. The first `min`, with the very
@@ -37,9 +41,14 @@ struct auto_connections {
     bool opening;      /* an attempt is under way */
     bool gave_up;
     /* private */
-    unsigned failures; /* since the last success */
-    uint64_t not_before_ns;
+    unsigned index;         /* of the attempt */
+    unsigned failures;      /* of attempts, since the last success */
+    unsigned losses;        /* since one that had stood was lost */
+    uint64_t lost_ns;       /* when one was lost for which nothing waits yet; 0: none */
+    uint64_t not_before_ns; /* any */
+    uint64_t extra_not_before_ns;
     uint64_t idle_since_ns[LIMIT_SHARDS];
+    uint64_t new_until_ns[LIMIT_SHARDS];
 };
 
 enum auto_step { AUTO_STAY, AUTO_OPEN, AUTO_CLOSE };

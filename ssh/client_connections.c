@@ -123,6 +123,7 @@ static int add_session(struct connections *connections, unsigned index, struct a
     else
         log_verbose("connection %u added: those there were had no more to give", index);
     auto_connections_opened(&connections->decision, deadline_now_ns());
+    connections->next_ns = 0; /* another one that is missing does not wait for the next look */
     return 0;
 }
 

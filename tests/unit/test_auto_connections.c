@@ -4,11 +4,12 @@
 #include <string.h>
 
 #define MAX 4u
+#define MANY 8u
 #define TICK LIMIT_SATURATION_WINDOW_NS
 #define BULK (4u * LIMIT_AUTO_BULK_BYTES)
 
 static struct auto_connections connections;
-static struct auto_view views[MAX];
+static struct auto_view views[MANY];
 static uint64_t now_ns;
 static unsigned which;
 
@@ -176,7 +177,7 @@ Test(auto_connections, a_loss_waits_as_a_failure_does) {
     open_one();
     views[1] = (struct auto_view){.presence = AUTO_LEAVING};
     auto_connections_lost(&connections, now_ns);
-    expect_stay_for(2 * LIMIT_AUTO_BACKOFF_NS);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_STAY);
     views[1].presence = AUTO_ABSENT;
     cr_expect_eq(step_after(TICK), AUTO_OPEN, "and what is lost is opened again");
     cr_expect_eq(which, 1);
@@ -194,6 +195,11 @@ static void begin_with(unsigned min, unsigned max) {
 static void lose(unsigned i) {
     views[i] = (struct auto_view){.presence = AUTO_ABSENT};
     auto_connections_lost(&connections, now_ns);
+}
+
+static void made_again(unsigned i) {
+    views[i].presence = AUTO_SERVING;
+    auto_connections_opened(&connections, now_ns);
 }
 
 Test(auto_connections, a_fixed_number_stays) {
@@ -218,10 +224,164 @@ Test(auto_connections, what_is_lost_of_a_fixed_number_is_opened_again) {
     expect_stay_for(2 * LIMIT_AUTO_BACKOFF_NS); /* not before it is gone */
     lose(2);
     lose(1);
-    cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    cr_expect_eq(step_after(1), AUTO_OPEN);
     cr_expect_eq(which, 1);
     auto_connections_failed(&connections, now_ns, true);
     expect_stay_for(3 * LIMIT_AUTO_BACKOFF_MAX_NS);
+}
+
+/* What a firewall that forgets its connections does: not one failure after the other. */
+Test(auto_connections, those_lost_at_once_wait_once) {
+    begin_with(MANY, MANY);
+    for (unsigned i = 1; i < MANY; i++)
+        lose(i);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    step_after(1);
+    for (unsigned i = 1; i < MANY; i++) {
+        cr_expect(connections.opening);
+        cr_assert_eq(which, i);
+        cr_expect_eq(step_after(0), AUTO_STAY, "one at a time");
+        made_again(i);
+        cr_expect_eq(step_after(0), i < MANY - 1 ? AUTO_OPEN : AUTO_STAY, "nothing to wait for");
+    }
+}
+
+Test(auto_connections, a_loss_while_another_waits_prolongs_nothing) {
+    for (unsigned looks = 0; looks < 2; looks++) {
+        begin_with(MANY, MANY);
+        lose(1);
+        for (unsigned i = 2; i < MANY; i++) {
+            now_ns += LIMIT_AUTO_BACKOFF_NS / MANY;
+            cr_expect(looks == 0 || step_after(0) == AUTO_STAY);
+            lose(i);
+        }
+        cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS / MANY * 2 - 1), AUTO_STAY);
+        cr_expect_eq(step_after(1), AUTO_OPEN);
+    }
+}
+
+Test(auto_connections, those_lost_at_once_again_and_again_wait_twice_as_long_each_time) {
+    uint64_t wait_ns = LIMIT_AUTO_BACKOFF_NS;
+    begin_with(3, 3);
+    for (unsigned i = 0; i < 12; i++) {
+        lose(1);
+        lose(2);
+        cr_expect_eq(step_after(wait_ns - 1), AUTO_STAY);
+        cr_assert_eq(step_after(1), AUTO_OPEN);
+        made_again(1);
+        cr_assert_eq(step_after(0), AUTO_OPEN);
+        made_again(2);
+        cr_expect_eq(step_after(LIMIT_AUTO_NEW_NS - 1), AUTO_STAY);
+        wait_ns = wait_ns * 2 < LIMIT_AUTO_BACKOFF_MAX_NS ? wait_ns * 2 : LIMIT_AUTO_BACKOFF_MAX_NS;
+    }
+    cr_expect_eq(step_after(1), AUTO_STAY);
+    lose(2);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN, "one that stood starts anew");
+}
+
+/* One after the other, as each finds out for itself that nobody answers. */
+Test(auto_connections, one_that_stood_does_not_wait_for_what_others_did) {
+    begin_with(MANY, MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        lose(i);
+        cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+        cr_assert_eq(step_after(1), AUTO_OPEN);
+        made_again(i);
+    }
+    lose(0);
+    cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY, "it stood for 35 s only");
+    cr_expect_eq(step_after(1), AUTO_OPEN);
+}
+
+/* Closed 15 s after it was added: that is no loss soon after, which the next loss would be taken for. */
+Test(auto_connections, one_that_was_closed_is_none_that_was_lost) {
+    begin_with(2, MAX);
+    lose(0);
+    cr_assert_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    made_again(0);
+    cr_assert_eq(step_after(LIMIT_AUTO_NEW_NS), AUTO_STAY);
+    saturate(0, 8);
+    saturate(1, 8);
+    cr_assert_eq(step_after(TICK), AUTO_OPEN);
+    made_again(2);
+    views[0] = views[1] = (struct auto_view){.presence = AUTO_SERVING};
+    cr_assert_eq(step_after(LIMIT_AUTO_IDLE_NS), AUTO_CLOSE);
+    cr_assert_eq(which, 2);
+    views[2].presence = AUTO_LEAVING;
+    lose(1);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    cr_expect_eq(which, 1);
+}
+
+/* The second of two is being made again when the first is lost once more: it does not come back at once. */
+static void lose_again_during_an_attempt(void) {
+    begin_with(3, 3);
+    lose(1);
+    lose(2);
+    cr_assert_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    made_again(1);
+    cr_assert_eq(step_after(0), AUTO_OPEN);
+    lose(1);
+}
+
+Test(auto_connections, a_success_does_not_shorten_the_wait_of_a_loss) {
+    for (unsigned looks = 0; looks < 2; looks++) {
+        lose_again_during_an_attempt();
+        cr_expect(looks == 0 || step_after(0) == AUTO_STAY);
+        made_again(2);
+        cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+        cr_expect_eq(step_after(1), AUTO_OPEN);
+        cr_expect_eq(which, 1);
+    }
+}
+
+Test(auto_connections, a_failure_does_not_shorten_the_wait_of_a_loss) {
+    for (unsigned looks = 0; looks < 2; looks++) {
+        lose_again_during_an_attempt();
+        cr_expect(looks == 0 || step_after(0) == AUTO_STAY);
+        auto_connections_failed(&connections, now_ns, false);
+        cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+        cr_expect_eq(step_after(1), AUTO_OPEN);
+    }
+}
+
+/* As the shard ends it, before the main thread hears of that. */
+Test(auto_connections, one_may_be_seen_to_leave_before_it_is_lost) {
+    lose_again_during_an_attempt();
+    made_again(2);
+    cr_assert_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    made_again(1);
+    views[1].presence = AUTO_LEAVING;
+    cr_assert_eq(step_after(TICK), AUTO_STAY);
+    lose(1);
+    cr_expect_eq(step_after(4 * LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    cr_expect_eq(step_after(1), AUTO_OPEN);
+}
+
+/* The third stood, and is lost while the first two, which had not, are made again. */
+Test(auto_connections, each_is_lost_again_but_once) {
+    lose_again_during_an_attempt();
+    made_again(2);
+    lose(2);
+    cr_assert_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    cr_assert_eq(which, 1);
+    lose(0);
+    made_again(1);
+    cr_expect_eq(step_after(LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    cr_expect_eq(step_after(1), AUTO_OPEN);
+}
+
+Test(auto_connections, what_is_lost_does_not_make_attempts_that_fail_more_frequent) {
+    begin_with(3, 3);
+    lose(1);
+    cr_assert_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    auto_connections_failed(&connections, now_ns, false);
+    cr_assert_eq(step_after(LIMIT_AUTO_BACKOFF_NS), AUTO_OPEN);
+    lose(2);
+    auto_connections_failed(&connections, now_ns, false);
+    cr_expect_eq(step_after(2 * LIMIT_AUTO_BACKOFF_NS - 1), AUTO_STAY);
+    cr_expect_eq(step_after(1), AUTO_OPEN);
 }
 
 Test(auto_connections, none_is_closed_that_stands_in_for_a_lost_one) {
