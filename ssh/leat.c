@@ -33,7 +33,8 @@ static const struct client_program client_program = {.on_ready = on_ready, .rere
 
 static void check_descriptors(const struct options *options) {
     char what[80];
-    uint32_t connections = options->connections > 0 ? options->connections : 1;
+    /* `Connections auto` begins with those of Stripes. */
+    uint32_t connections = options->connections > options->stripes ? options->connections : options->stripes;
     snprintf(what, sizeof(what), "%" PRIu32 " connections and %" PRIu32 " forwards", connections,
              options->forwards_count);
     program_check_descriptors(12 + 4 * (uint64_t)connections + 2 * (uint64_t)options->forwards_count, what);

@@ -105,6 +105,15 @@ Test(limits, too_few_descriptors_are_told) {
     cr_expect(process_says(leat, "this process may have 14 descriptors: too few for 1 connections and 1 forwards", 20));
 }
 
+/* Those that carry the stripes are there from the beginning. */
+Test(limits, too_few_descriptors_for_the_stripes_are_told) {
+    world.next_nofile_max = 70;
+    struct process *leat = world_leat(&world, "-o", "Connections=auto", "-o", "Stripes=16", "-L",
+                                      world_format("%u:127.0.0.1:1", free_port()), NULL);
+    cr_expect(
+        process_says(leat, "this process may have 70 descriptors: too few for 16 connections and 1 forwards", 20));
+}
+
 /* -R: a target cannot be reached for want of a descriptor: that connection is refused, the next one is served. */
 Test(limits, no_descriptor_for_a_remote_connection) {
     uint16_t port = free_port();
