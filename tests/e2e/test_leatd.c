@@ -267,10 +267,12 @@ Test(leatd, refusals_for_want_of_memory_are_told) {
     expect_up(world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", port, target_port(still)), NULL));
     for (unsigned i = 0; i < 60; i++)
         cr_assert_geq(fds[i] = connect_to("127.0.0.1", port), 0);
-    cr_expect(process_says(world.server, "out of window memory", 10));
-    cr_expect(
-        process_says(world.server, world_format("to 127.0.0.1 port %u: out of window memory", target_port(still)), 10),
-        "%s", process_log(world.server));
+    cr_expect(process_says(world.server,
+                           world_format("to 127.0.0.1 port %u: no room for another connection's window within "
+                                        "MemoryLimit 2M",
+                                        target_port(still)),
+                           10),
+              "%s", process_log(world.server));
     for (unsigned i = 0; i < 60; i++)
         close(fds[i]);
     target_stop(still);
