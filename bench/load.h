@@ -49,6 +49,7 @@ struct load_job {
                               would use up what it has for all sockets of the machine; 0: the kernel's choice */
     uint64_t key;
     uint32_t patience_ms; /* a flow on which nothing moves for so long fails the job; 0: 10 s */
+    bool any_port;        /* of the local range, as leat does it beside thousands of connections (engine/tcp.h) */
     bool reconnect;       /* a flow that breaks is opened again (recovery); the gap is in longest_stall_s */
 };
 

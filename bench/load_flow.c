@@ -76,7 +76,8 @@ void flow_open(struct job *job, struct flow *flow) {
         return;
     }
     load_socket_prepare(flow->fd);
-    tcp_take_any_port(flow->fd);
+    if (job->wanted->any_port)
+        tcp_take_any_port(flow->fd);
     load_socket_buffers(flow->fd, job->wanted->buffer_bytes);
     if ((connect(flow->fd, address, sizeof(job->wanted->address)) != 0 && errno != EINPROGRESS) ||
         epoll_ctl(job->epoll, EPOLL_CTL_ADD, flow->fd, &event) != 0)

@@ -112,6 +112,7 @@ struct load_job round_job(const struct scenario *scenario, const struct round *r
                              .rate = scenario->rate,
                              .warmup_s = round->warmup_s,
                              .measure_s = round->seconds,
+                             .any_port = scenario->idle_flows > 0,
                              .key = round->key};
 }
 
