@@ -1,3 +1,4 @@
+#include "engine/check.h"
 #include "engine/limits.h"
 #include "ssh/server_forward_internal.h"
 #include "ssh/server_stripe.h"
@@ -10,9 +11,9 @@ struct server_channel {
     struct server_connection *connection;
     const char *forward;
     struct server_stripe *stripe; /* to begin with this lane; NULL: it has begun, or there is none */
+    uint16_t origin_at;           /* in texts; "" there: not known */
     bool opened;                  /* told as opened, counted as open */
     bool founds, joins;           /* a striped connection */
-    const char *origin;           /* within texts; "" */
     char texts[];                 /* what was requested, then the origin */
 };
 
@@ -39,11 +40,14 @@ uint64_t server_channel_idle_ns(const struct server_connection *connection, cons
 struct server_channel *server_channel_create(struct server_connection *connection, const char *forward,
                                              const char *requested, const char *origin) {
     size_t requested_len = strlen(requested) + 1, origin_len = strlen(origin) + 1;
-    struct server_channel *channel = malloc(sizeof(*channel) + requested_len + origin_len);
+    CHECK(requested_len <= UINT16_MAX);
+    struct server_channel *channel =
+        calloc(1, offsetof(struct server_channel, texts) + requested_len + origin_len); /* there are thousands */
     if (channel == NULL)
         return NULL;
-    *channel =
-        (struct server_channel){.connection = connection, .forward = forward, .origin = channel->texts + requested_len};
+    channel->connection = connection;
+    channel->forward = forward;
+    channel->origin_at = (uint16_t)requested_len;
     memcpy(channel->texts, requested, requested_len);
     memcpy(channel->texts + requested_len, origin, origin_len);
     server_connection_channels(connection, 1);
@@ -75,7 +79,7 @@ static const char *or_null(const char *text) {
 
 /* Who connected: the client says so of what it opens, we know it of what we accepted. */
 static const char *origin_of(const struct server_channel *channel, const struct relay_state *state) {
-    return or_null(*channel->origin != '\0' ? channel->origin : state->origin);
+    return or_null(channel->texts[channel->origin_at] != '\0' ? channel->texts + channel->origin_at : state->origin);
 }
 
 static bool is_accepted(const struct server_channel *channel) {

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #define FEW 500u
-#define MANY 3500u
+#define MANY 7000u /* pages here and there are little among them */
+#define TARGETS 2u /* the kernel queues 4096 for one that takes none */
 #define FLOW_BYTES_MAX 1024
 
 static struct world world;
@@ -17,8 +18,8 @@ static struct target *target;
 static struct process *leat;
 static int fds[MANY];
 static unsigned held;
-static int listening;
-static uint16_t held_port, traffic_port;
+static int listening[TARGETS];
+static uint16_t held_ports[TARGETS], traffic_port;
 
 static void setup(void) {
     struct rlimit files;
@@ -41,13 +42,13 @@ static bool can_measure(void) {
 }
 
 /* A target that never takes its connections costs no thread and no descriptor: the kernel answers for it. */
-static uint16_t listen_only(void) {
+static uint16_t listen_only(int *fd) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
-    listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert(listening >= 0 && bind(listening, (struct sockaddr *)&address, len) == 0);
-    cr_assert_eq(listen(listening, (int)MANY + 100), 0);
-    cr_assert_eq(getsockname(listening, (struct sockaddr *)&address, &len), 0);
+    *fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(*fd >= 0 && bind(*fd, (struct sockaddr *)&address, len) == 0);
+    cr_assert_eq(listen(*fd, (int)(MANY / TARGETS) + 100), 0);
+    cr_assert_eq(getsockname(*fd, (struct sockaddr *)&address, &len), 0);
     return ntohs(address.sin_port);
 }
 
@@ -65,7 +66,7 @@ static bool all_open(unsigned count) {
 
 static void hold(unsigned count) {
     for (; held < count; held++)
-        cr_assert_geq(fds[held] = connect_to("127.0.0.1", held_port), 0);
+        cr_assert_geq(fds[held] = connect_to("127.0.0.1", held_ports[held % TARGETS]), 0);
     cr_assert(all_open(count), "%s", process_log(leat));
     pause_seconds(0.3); /* for the last ones' channels */
 }
@@ -74,13 +75,18 @@ static void hold(unsigned count) {
 static void release_all(void) {
     while (held > 0)
         close(fds[--held]);
-    close(listening);
+    for (unsigned i = 0; i < TARGETS; i++)
+        close(listening[i]);
 }
 
 static void start(void) {
-    held_port = free_port();
+    const char *specs[TARGETS];
+    for (unsigned i = 0; i < TARGETS; i++) {
+        held_ports[i] = free_port();
+        specs[i] = world_format("%u:127.0.0.1:%u", held_ports[i], listen_only(&listening[i]));
+    }
     traffic_port = free_port();
-    leat = world_leat(&world, "-v", "-L", world_format("%u:127.0.0.1:%u", held_port, listen_only()), "-L",
+    leat = world_leat(&world, "-v", "-L", specs[0], "-L", specs[1], "-L",
                       world_format("%u:127.0.0.1:%u", traffic_port, target_port(target)), NULL);
     expect_up(leat);
     struct traffic_result result = traffic_through("127.0.0.1", traffic_port, 1, 100000, 100000);
