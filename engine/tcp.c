@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -15,6 +16,34 @@
 #ifndef IP_LOCAL_PORT_RANGE /* glibc's headers before 2.38 */
 #define IP_LOCAL_PORT_RANGE 51
 #endif
+
+/* Bytes; 0: autotuning gives as much. */
+static struct { int send_asked, receive_asked; } limits;
+
+/* The last of those in the file, which is the maximum where there are three. */
+static bool read_limit(const char *path, int *bytes) {
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool there = false;
+    while (fscanf(file, "%d", bytes) == 1)
+        there = true;
+    fclose(file);
+    return there;
+}
+
+/* The kernel gives twice what is asked for. */
+static int worth_asking(const char *tuned_path, const char *asked_path) {
+    int tuned, asked;
+    if (!read_limit(tuned_path, &tuned) || !read_limit(asked_path, &asked))
+        return 0;
+    return (int64_t)asked * 2 > tuned ? asked : 0;
+}
+
+void tcp_read_limits(void) {
+    limits.send_asked = worth_asking("/proc/sys/net/ipv4/tcp_wmem", "/proc/sys/net/core/wmem_max");
+    limits.receive_asked = worth_asking("/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/core/rmem_max");
+}
 
 static bool peer_is_loopback(int fd) {
     struct sockaddr_storage addr;
@@ -47,12 +76,31 @@ void tcp_keep_receive_buffer(int fd) {
     (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
 }
 
+static bool path_is_long(int fd, struct tcp_info *info) {
+    socklen_t len = sizeof *info;
+    *info = (struct tcp_info){.tcpi_min_rtt = 0};
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0 && info->tcpi_min_rtt >= LIMIT_LONG_PATH_US;
+}
+
 uint64_t tcp_long_path_bytes(int fd) {
-    struct tcp_info info = {.tcpi_min_rtt = 0};
-    socklen_t len = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_min_rtt < LIMIT_LONG_PATH_US)
-        return 0;
-    return (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
+    struct tcp_info info;
+    return path_is_long(fd, &info) ? (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss : 0;
+}
+
+/* The handshake has offered a scale for windows as large as either limit allows: no need to ask before it. Older
+ * kernels (tcp_init_buffer_space of 5.x) fix the window's clamp at the buffer's first size: it is set, too. */
+void tcp_raise_buffers(int fd) {
+    struct tcp_info info;
+    if (!path_is_long(fd, &info))
+        return;
+    int bytes;
+    socklen_t len = sizeof bytes;
+    if (limits.send_asked > 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &limits.send_asked, sizeof limits.send_asked);
+    if (limits.receive_asked > 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &limits.receive_asked, sizeof limits.receive_asked) == 0 &&
+        getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof bytes);
 }
 
 void tcp_tune(int fd) {

@@ -3,6 +3,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How large buffers may become: by themselves (net.ipv4.tcp_wmem and tcp_rmem), and for whoever asks
+ * (net.core.wmem_max and rmem_max). Once, in the main thread before there are others and while there is a /proc. Of a
+ * limit that cannot be read nothing is asked for. */
+void tcp_read_limits(void);
+
 /* TCP_NODELAY; and on a leg that does not leave this machine Reno instead of the system's congestion control: with
  * nothing to be fair to, BBR's pacing is only timers. For a connected socket. Best effort: on other stream sockets it
  * changes nothing. */
@@ -17,6 +22,9 @@ void tcp_take_any_port(int fd);
  * a sender that is slower the more often it has to wait for room, as OpenSSH is: autotuning serves that better. For a
  * connected socket, before bulk has come. Best effort, as above. */
 void tcp_keep_receive_buffer(int fd);
+/* On a long path (LIMIT_LONG_PATH_US) buffers of the size that one may ask for, where that is more than autotuning
+ * gives in the end. For a connected socket of somebody who has proved who he is; best effort. */
+void tcp_raise_buffers(int fd);
 /* A connected socket with a round trip below LIMIT_SHORT_PATH_US. */
 bool tcp_path_is_short(int fd);
 /* Bytes that may be under way now (the congestion window); 0: on a path that is not long (LIMIT_LONG_PATH_US), or on no

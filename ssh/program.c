@@ -1,4 +1,5 @@
 #include "ssh/program.h"
+#include "engine/tcp.h"
 #include "ssh/provider.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@ int program_begin(const char *name) {
 
 void program_set_limits(void) {
     struct rlimit files;
+    tcp_read_limits();
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return;
     files_given = files;

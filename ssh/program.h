@@ -12,7 +12,7 @@
 /* First thing in main: standard descriptors are there, SIGPIPE is ignored, the log goes to stderr as "name: …" (name is
  * static). ERR_SYSTEM. */
 MUST_USE int program_begin(const char *name);
-/* Descriptors up to the hard limit. */
+/* Descriptors up to the hard limit; and TCP's limits are known (tcp.h). */
 void program_set_limits(void);
 /* Another program that we start has the limit that we were given: one that uses select(2) cannot live with more. In the
  * child before exec (async-signal-safe), or with its number right after it was started; 0: the caller. */

@@ -133,6 +133,7 @@ int session_start(struct session *session, struct shard *shard, const struct ses
         return err;
     }
     tcp_tune(session->fd);
+    tcp_raise_buffers(session->fd);
     session_path_apply(session);
     uint64_t now = shard_now(shard);
     if (options->alive_interval_ns != 0)
