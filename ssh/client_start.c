@@ -15,7 +15,8 @@ static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uin
     return false;
 }
 
-static const struct mux_ops mux_ops = {.on_open = forward_on_open, .on_global = on_global};
+static const struct mux_ops mux_ops = {
+    .on_open = forward_on_open, .on_global = on_global, .on_shortage = forward_on_shortage};
 
 static void on_hello(struct session *session) {
     client_hello_answered(session->owner, session->peer.stripes);

@@ -250,15 +250,27 @@ enum forward_match forward_matches(const struct forward *forward, struct bytes h
     return any ? FORWARD_MATCH_LOOSE : FORWARD_MATCH_NONE;
 }
 
+/* The remote forward that the server opens a connection of; NULL: none. Only the first session asks for them. */
+static struct forward *asked_of(const struct client_session *of, const struct mux_open *open) {
+    if (open->kind != MUX_OPEN_FORWARDED_TCPIP || of->index != 0)
+        return NULL;
+    return client_find_remote(of->client, open->host, open->port);
+}
+
+void forward_on_shortage(struct mux *mux, const struct mux_open *open, const char *why) {
+    const struct session *session = mux->owner;
+    const struct forward *forward = asked_of(session->owner, open);
+    if (forward != NULL)
+        log_error("-R %s: %s", forward->spec->text, why);
+}
+
 struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text) {
     struct session *session = mux->owner;
     struct client_session *of = session->owner;
     *reason = OPEN_ADMINISTRATIVELY_PROHIBITED;
     *text = "this client only takes connections of the remote forwards it asked for";
-    if (open->kind != MUX_OPEN_FORWARDED_TCPIP)
-        return NULL;
-    struct forward *forward = client_find_remote(of->client, open->host, open->port);
-    if (forward == NULL || of->index != 0) /* only the first session asks for remote forwards */
+    struct forward *forward = asked_of(of, open);
+    if (forward == NULL)
         return NULL;
     const struct forward_spec *spec = forward->spec;
     atomic_fetch_add_explicit(&of->relays, 1, memory_order_relaxed);

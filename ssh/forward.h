@@ -54,3 +54,5 @@ enum forward_match { FORWARD_MATCH_NONE, FORWARD_MATCH_LOOSE, FORWARD_MATCH_EXAC
 enum forward_match forward_matches(const struct forward *forward, struct bytes host, uint32_t port);
 /* mux_ops.on_open of clients: finds the forward, connects to its target. */
 struct flow *forward_on_open(struct mux *mux, const struct mux_open *open, uint32_t *reason, const char **text);
+/* … on_shortage: who asked for the forward is told why nobody gets through. */
+void forward_on_shortage(struct mux *mux, const struct mux_open *open, const char *why);

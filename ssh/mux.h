@@ -51,7 +51,8 @@ struct mux_ops {
     /* GLOBAL_REQUEST (§4). want_reply: true → SUCCESS with reply[0..*reply_len) (cap MUX_REPLY_BYTES, 0 at entry),
      * false → FAILURE. */
     bool (*on_global)(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len);
-    /* A CHANNEL_OPEN was refused for want of a number or a window; on_open was not asked. May be NULL. */
+    /* A CHANNEL_OPEN was refused for want of a number or a window, and `why` tells people which limit that is; on_open
+     * was not asked. May be NULL. */
     void (*on_shortage)(struct mux *mux, const struct mux_open *open, const char *why);
 };
 #define MUX_REPLY_BYTES 96u

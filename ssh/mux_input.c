@@ -302,9 +302,11 @@ static int ask_owner(struct mux *mux, const struct open_fields *fields, uint32_t
     return 0;
 }
 
+/* The peer is told what there is too little of; which limit of ours that is, people here are told. */
 static int refuse_short(struct mux *mux, const struct open_fields *fields, const char *text, const char **why) {
+    char limit[MUX_SHORTAGE_BYTES];
     if (mux->ops->on_shortage)
-        mux->ops->on_shortage(mux, &fields->open, text);
+        mux->ops->on_shortage(mux, &fields->open, mux_lacks_window(mux, limit) ? limit : text);
     return refuse_open(mux, fields->peer_id, OPEN_RESOURCE_SHORTAGE, text, why);
 }
 

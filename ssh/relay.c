@@ -409,7 +409,8 @@ void relay_open(struct session *session, int fd, const struct relay_target *targ
     start_conn(relay, fd);
     int err = open_channel(relay, target, &origin);
     if (err != 0) {
-        set_what(relay, err_text(err));
+        char limit[MUX_SHORTAGE_BYTES];
+        set_what_copy(relay, mux_lacks_window(&session->mux, limit) ? limit : err_text(err));
         return conn_abort(&relay->conn);
     }
     relay->has_flow = true;

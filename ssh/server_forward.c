@@ -223,11 +223,9 @@ static struct flow *on_open(struct mux *mux, const struct mux_open *open, uint32
     }
 }
 
-/* The client is told what it lacks, the audit also which limit that is. */
 static void on_shortage(struct mux *mux, const struct mux_open *open, const char *why) {
     struct opening opening = opening_of(mux, open);
-    char window_why[MUX_SHORTAGE_BYTES];
-    tell_refused(&opening, mux_lacks_window(mux, window_why) ? window_why : why);
+    tell_refused(&opening, why);
 }
 
 /* ---- global requests ---- */

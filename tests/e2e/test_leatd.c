@@ -278,6 +278,22 @@ Test(leatd, refusals_for_want_of_memory_are_told) {
     target_stop(still);
 }
 
+Test(leatd, a_listener_that_finds_no_memory_tells_so) {
+    struct target *still = target_start("127.0.0.1", TARGET_HOLD);
+    uint16_t port = free_port();
+    int fds[60];
+    world_leatd(&world, "MemoryLimit 2M");
+    expect_up(world_leat(&world, "-v", "-R", world_format("%u:127.0.0.1:%u", port, target_port(still)), NULL));
+    for (unsigned i = 0; i < 60; i++)
+        cr_assert_geq(fds[i] = connect_to("127.0.0.1", port), 0);
+    cr_expect(process_says(world.server, "no room for another connection's window within MemoryLimit 2M", 10), "%s",
+              process_log(world.server));
+    cr_expect_eq(process_lines(world.server, "limit reached"), 0);
+    for (unsigned i = 0; i < 60; i++)
+        close(fds[i]);
+    target_stop(still);
+}
+
 /* ---- plain relays ---- */
 
 Test(leatd, relay) {

@@ -126,8 +126,9 @@ static void expect_alive(const struct pair *pair, unsigned seed) {
 }
 
 /* 2 MiB are 64 of the smallest windows, of which one SSH connection may have four fifths. */
+static const char no_room[] = "no room for another connection's window within MemoryLimit 2M";
+
 Test(memory_limit, who_finds_no_room_is_told_why) {
-    const char *line = "no room for another connection's window within MemoryLimit 2M";
     unsigned opened = 0;
     uint16_t far_port, port = free_port();
     int listener = pair_listen(&far_port);
@@ -139,7 +140,7 @@ Test(memory_limit, who_finds_no_room_is_told_why) {
     cr_assert(opened > 48 && opened < 56, "%u", opened);
     expect_refused(port);
     expect_refused(port);
-    expect_soon(process_lines(leat, line) == 3, 10);
+    expect_soon(process_lines(leat, no_room) == 3, 10);
     cr_expect_eq(process_lines(leat, "limit reached"), 0);
     for (unsigned i = 0; i < opened; i++) {
         expect_alive(&pairs[i], i);
@@ -148,6 +149,26 @@ Test(memory_limit, who_finds_no_room_is_told_why) {
     expect_soon(process_lines(leat, "connection closed") == opened, 10);
     cr_expect(pair_open(&pairs[0], "127.0.0.1", port, listener, 10), "there is room again");
     pair_close(&pairs[0]);
+    expect_clean_end(leat);
+    close(listener);
+}
+
+/* The server opens them; leat is who has no room. */
+Test(memory_limit, connections_of_a_remote_forward_are_refused_and_told) {
+    unsigned opened = 0;
+    uint16_t far_port, port = free_port();
+    int listener = pair_listen(&far_port);
+    const char *spec = world_format("%u:127.0.0.1:%u", port, far_port);
+    struct process *leat = world_leat(&world, "-v", "-o", "MemoryLimit=2M", "-R", spec, NULL);
+    expect_up(leat);
+    while (opened < FLOWS && pair_open(&pairs[opened], "127.0.0.1", port, listener, 5))
+        opened++;
+    cr_assert(opened > 48 && opened < 56, "%u", opened);
+    expect_soon(process_lines(leat, world_format("-R %s: %s", spec, no_room)) == 1, 10);
+    for (unsigned i = 0; i < opened; i++) {
+        expect_alive(&pairs[i], i);
+        pair_close(&pairs[i]);
+    }
     expect_clean_end(leat);
     close(listener);
 }
