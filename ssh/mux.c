@@ -16,8 +16,8 @@ _Static_assert(LIMIT_FLOWS_PER_SESSION % TABLE_START == 0 &&
  * control packet well. */
 #define NAME_BYTES_MAX 255u
 
-int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
-             struct window_budget *budget, uint32_t window_max) {
+void mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
+              struct window_budget *budget, uint32_t window_max) {
     CHECK(ops->on_open && ops->on_global && window_max > 0);
     *mux = (struct mux){
         .ops = ops,
@@ -34,7 +34,6 @@ int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slo
     list_init(&mux->ready);
     list_init(&mux->replies_pending);
     mux->blobs_last = &mux->blobs_first;
-    return 0;
 }
 
 static void fail_reply(struct mux *mux, struct mux_reply *reply) {

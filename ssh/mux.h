@@ -83,8 +83,8 @@ struct mux {
     bool shut;
 };
 
-MUST_USE int mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
-                      struct window_budget *budget, uint32_t window_max);
+void mux_init(struct mux *mux, const struct mux_ops *ops, void *owner, struct slot_pool *slots,
+              struct window_budget *budget, uint32_t window_max);
 /* The session is gone: every flow that its owner still counts on gets on_aborted and on_closed (on_refused while
  * opening), one that is on its way out just on_closed; replies get failure, slots go back. Idempotent; afterwards
  * nothing can be opened or requested (ERR_CLOSED). */

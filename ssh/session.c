@@ -124,12 +124,12 @@ static void session_clear(struct session *session, struct shard *shard, const st
 
 int session_start(struct session *session, struct shard *shard, const struct session_options *options) {
     session_clear(session, shard, options);
+    mux_init(&session->mux, options->mux_ops, session, &shard->slots, options->budget, window_max(options));
     int err = rxbuf_put_early(&session->rx, options->early, options->early_len);
-    if (err == 0)
-        err = mux_init(&session->mux, options->mux_ops, session, &shard->slots, options->budget, window_max(options));
     if (err != 0) {
         rxbuf_deinit(&session->rx);
         session_send_release(session);
+        session->ending = true;
         return err;
     }
     tcp_tune(session->fd);

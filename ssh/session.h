@@ -93,7 +93,7 @@ struct session {
     char end_reason[512];
 };
 
-/* Starts to serve. ERR_NOMEM: nothing was taken over. */
+/* Starts to serve. ERR_NOMEM: nothing was taken over, and the session is as one that is ending. */
 MUST_USE int session_start(struct session *session, struct shard *shard, const struct session_options *options);
 /* Ends it: DISCONNECT (RFC 4253 §11.1) is sent when the socket still takes it, flows are aborted, then on_ended.
  * Idempotent. */

@@ -289,7 +289,7 @@ static void world_init(struct world *world, const uint8_t *data, size_t size) {
     world->taste = setting >> 4;
     window_budget_init(&world->budget, setting & 4 ? 4 * LIMIT_CHANNEL_PACKET_BYTES : LIMIT_WINDOW_BUDGET_BYTES);
     CHECK(slot_pool_init(&world->slots, setting & 8 ? 100 : LIMIT_CHANNEL_PACKET_BYTES, SLOTS) == 0);
-    CHECK(mux_init(&world->mux, &mux_ops, world, &world->slots, &world->budget, windows[setting & 3]) == 0);
+    mux_init(&world->mux, &mux_ops, world, &world->slots, &world->budget, windows[setting & 3]);
 }
 
 static void world_deinit(struct world *world) {

@@ -119,7 +119,7 @@ static inline void rig_init(struct rig *rig) {
     memset(rig, 0, sizeof *rig);
     cr_assert_eq(slot_pool_init(&rig->slots, LIMIT_CHANNEL_PACKET_BYTES, 1024), 0);
     window_budget_init(&rig->budget, UINT64_C(1) << 40);
-    cr_assert_eq(mux_init(&rig->mux, &rig_ops, rig, &rig->slots, &rig->budget, LIMIT_WINDOW_OPENSSH_BYTES), 0);
+    mux_init(&rig->mux, &rig_ops, rig, &rig->slots, &rig->budget, LIMIT_WINDOW_OPENSSH_BYTES);
     rig->now_ns = 1000;
 }
 static inline void rig_deinit(struct rig *rig) {

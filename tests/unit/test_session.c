@@ -100,6 +100,34 @@ RIG_TEST(session, a_client_with_a_count_of_zero_gives_up_at_once) {
     session_rig_end();
 }
 
+/* ---- a start that fails ---- */
+
+static bool no_memory;
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+    return no_memory ? NULL : __real_malloc(size);
+}
+
+/* Whoever has something for it already looks whether it is ending. */
+RIG_TEST(session, without_memory_it_is_as_one_that_ends) {
+    static struct session failing;
+    static struct transport transport;
+    const struct session_options options = {.early = (const uint8_t *)"early",
+                                            .early_len = 5,
+                                            .transport = &transport,
+                                            .mux_ops = &mux_ops,
+                                            .budget = &rig.budget};
+    rig_init(&rig.shard, backend, 64);
+    window_budget_init(&rig.budget, LIMIT_WINDOW_BUDGET_BYTES);
+    no_memory = true;
+    int err = session_start(&failing, &rig.shard, &options);
+    no_memory = false;
+    cr_expect_eq(err, ERR_NOMEM);
+    cr_expect(failing.ending && failing.shard == &rig.shard);
+    shard_deinit(&rig.shard);
+}
+
 /* ---- words of the end ---- */
 
 static void far_disconnects(enum io_backend backend, bool is_server, const char *reason) {
