@@ -180,8 +180,10 @@ static void grow(struct window *window) {
 }
 
 void window_widen(struct window *window) {
-    if (window->budget)
-        grow(window);
+    if (!window->budget)
+        return;
+    window->widened = true;
+    grow(window);
 }
 
 /* Down to the start size, by half of what can be kept back now. */
@@ -192,7 +194,7 @@ static void shrink(struct window *window) {
     window_budget_give(window->budget, bytes);
 }
 
-/* What is worth a grant, an eighth of the window, has lasted for more than a second. */
+/* What is worth a grant, an eighth of the window, has lasted for two seconds of the clock. */
 static bool is_little_used(const struct window *window, uint64_t now_ns) {
     return (uint16_t)(now_ns / SECOND_NS - window->granted_s) > 1;
 }
@@ -200,7 +202,7 @@ static bool is_little_used(const struct window *window, uint64_t now_ns) {
 /* Others need the room, or it is more than this one needs. */
 static bool must_shrink(const struct window *window, uint64_t now_ns) {
     return window->target > LIMIT_WINDOW_START_BYTES &&
-           (window_budget_low(window->budget) || is_little_used(window, now_ns));
+           (window_budget_low(window->budget) || (is_little_used(window, now_ns) && !window->widened));
 }
 
 /* A window that opened small because there were many grows to what it would have had by being used at all: on a busy
@@ -239,6 +241,7 @@ uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_
     if (must_shrink(window, now_ns))
         shrink(window);
     window->granted_s = (uint16_t)(now_ns / SECOND_NS);
+    window->widened = false;
     uint32_t bytes = grantable(window, most);
     if (bytes == window->owed) {
         watch(window, now_ns);

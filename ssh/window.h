@@ -7,8 +7,8 @@
  * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
  * One that is smaller than the start size doubles whenever half of it arrived within a tenth of a second.
  * What a slow application leaves unread is not granted again, so its window is never half used in a round trip. While
- * less than a quarter of the budget is left, and where a second and more lies between two grants, windows above the
- * start size shrink: half of what they owe is kept. What an idle peer has been granted stays granted: SSH knows no way
+ * less than a quarter of the budget is left, and where two seconds lie between two grants, windows above the start
+ * size shrink: half of what they owe is kept. What an idle peer has been granted stays granted: SSH knows no way
  * to take it back. So no window grows beyond a quarter of what would be left to grow in without it.
  *
  * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
@@ -41,12 +41,12 @@ struct window {
     uint32_t granted;    /* the peer may still send this much */
     uint32_t unconsumed; /* received, not yet consumed */
     uint32_t owed;       /* consumed (or grown by), not yet granted again */
-    bool marked;         /* private */
-    bool closed_held;    /* private: what is not consumed is all that is still counted */
-    uint16_t
-        granted_s;   /* private: in which second there was a grant last; once in 18 hours it is taken for a new one */
-    uint64_t rtt_ns; /* shortest time between a grant and its use; 0: not measured yet */
     /* private */
+    bool marked : 1;
+    bool closed_held : 1; /* what is not consumed is all that is still counted */
+    bool widened : 1;     /* and not granted since */
+    uint16_t granted_s;   /* in which second there was a grant last; once in 18 hours it is taken for a new one */
+    uint64_t rtt_ns;      /* shortest time between a grant and its use; 0: not measured yet */
     uint64_t received;           /* bytes in all */
     uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */
     uint64_t round_at, round_ns; /* where and when the round in which growth is judged began */

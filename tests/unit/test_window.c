@@ -7,6 +7,7 @@
 #define MIB (1u << 20)
 #define GIB (UINT64_C(1) << 30)
 #define MS UINT64_C(1000000)
+#define S (1000 * MS)
 
 Test(window, opens_with_the_start_size) {
     struct window_budget budget;
@@ -488,7 +489,17 @@ Test(window, widened) {
         cr_assert_eq(window.target, targets[i]);
         cr_assert_eq(window.granted + window.owed, targets[i]);
     }
-    cr_assert_eq(window_grant(&window, 1), 5 * MIB - first);
+    /* However long ago the last grant was. */
+    cr_assert_eq(window_grant(&window, 5 * S), 5 * MIB - first);
+    window_close(&window);
+    cr_assert_eq(window_open(&window, &budget, 64 * MIB), 0);
+    cr_assert_eq(window_receive(&window, first / 2, 6 * S), 0);
+    window_consume(&window, first / 2);
+    cr_assert_eq(window_grant(&window, 6 * S), first / 2);
+    cr_assert_eq(window_receive(&window, first / 2, 9 * S), 0);
+    window_consume(&window, first / 2);
+    window_widen(&window);
+    cr_assert_eq(window_grant(&window, 9 * S), first / 2 + first);
     window_close(&window);
     cr_assert_eq(atomic_load(&budget.used), 0);
 }
