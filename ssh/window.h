@@ -43,12 +43,12 @@ struct window {
     uint32_t owed;       /* consumed (or grown by), not yet granted again */
     /* private */
     bool marked : 1;
-    bool closed_held : 1; /* what is not consumed is all that is still counted */
-    bool widened : 1;     /* and not granted since */
-    uint16_t granted_s;   /* in which second there was a grant last; once in 18 hours it is taken for a new one */
-    uint64_t rtt_ns;      /* shortest time between a grant and its use; 0: not measured yet */
-    uint64_t received;           /* bytes in all */
-    uint64_t mark_at, mark_ns;   /* the first byte that needs the watched grant, and when that was made */
+    bool closed_held : 1;      /* what is not consumed is all that is still counted */
+    bool widened : 1;          /* and not granted since */
+    uint16_t granted_s;        /* in which second there was a grant last; once in 18 hours it is taken for a new one */
+    uint64_t rtt_ns;           /* shortest time between a grant and its use; 0: not measured yet */
+    uint64_t received;         /* bytes in all */
+    uint64_t mark_at, mark_ns; /* the first byte that needs the watched grant, and when that was made */
     uint64_t round_at, round_ns; /* where and when the round in which growth is judged began */
 };
 
