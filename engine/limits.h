@@ -74,6 +74,7 @@
 #define LIMIT_NOTSENT_SHARED_PART 8u
 #define LIMIT_NOTSENT_SHARED_BYTES (4u << 20)
 #define LIMIT_LONG_PATH_US 5000u            /* a round trip above this makes a long path */
+#define LIMIT_PATH_BUFFER_BYTES (128 << 20) /* TCP's, each way, on a long path where the system allows so much */
 #define LIMIT_PATH_LOOK_BYTES (1u << 20)    /* sent from one look at the path to the next */
 #define LIMIT_TRIM_NS UINT64_C(1000000000)  /* memory that was not used for so long goes back to the system */
 #define LIMIT_SHORT_PATH_US 500u            /* a round trip below this makes a short path */

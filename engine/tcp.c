@@ -1,5 +1,6 @@
 #include "engine/tcp.h"
 #include "engine/limits.h"
+#include <limits.h>
 #include <linux/socket.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef SO_BUF_LOCK /* glibc's headers before 2.35 */
 #define SO_BUF_LOCK 72
@@ -20,29 +22,41 @@
 /* Bytes; 0: autotuning gives as much. */
 static struct { int send_asked, receive_asked; } limits;
 
-/* The last of those in the file, which is the maximum where there are three. */
-static bool read_limit(const char *path, int *bytes) {
+/* What autotuning ends with: the last of the three. */
+static bool read_tuned(const char *path, int *bytes) {
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return false;
-    bool there = false;
-    while (fscanf(file, "%d", bytes) == 1)
-        there = true;
+    bool there = fscanf(file, "%*d %*d %d", bytes) == 1;
     fclose(file);
     return there;
 }
 
-/* The kernel gives twice what is asked for. */
-static int worth_asking(const char *tuned_path, const char *asked_path) {
-    int tuned, asked;
-    if (!read_limit(tuned_path, &tuned) || !read_limit(asked_path, &asked))
+/* What the kernel gives to whoever asks for all: namespaces do not show its limit before Linux 6.12. It gives twice of
+ * what it is asked for. 0: it does not say. */
+static int most_asked(int option) {
+    const int all = INT_MAX / 2;
+    int given = 0, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof given;
+    if (fd < 0)
         return 0;
-    return (int64_t)asked * 2 > tuned ? asked : 0;
+    if (setsockopt(fd, SOL_SOCKET, option, &all, sizeof all) != 0 ||
+        getsockopt(fd, SOL_SOCKET, option, &given, &len) != 0)
+        given = 0;
+    close(fd);
+    return given / 2;
+}
+
+static int worth_asking(const char *tuned_path, int option) {
+    int tuned, asked = most_asked(option);
+    if (asked > LIMIT_PATH_BUFFER_BYTES / 2)
+        asked = LIMIT_PATH_BUFFER_BYTES / 2;
+    return read_tuned(tuned_path, &tuned) && 2 * asked > tuned ? asked : 0;
 }
 
 void tcp_read_limits(void) {
-    limits.send_asked = worth_asking("/proc/sys/net/ipv4/tcp_wmem", "/proc/sys/net/core/wmem_max");
-    limits.receive_asked = worth_asking("/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/core/rmem_max");
+    limits.send_asked = worth_asking("/proc/sys/net/ipv4/tcp_wmem", SO_SNDBUF);
+    limits.receive_asked = worth_asking("/proc/sys/net/ipv4/tcp_rmem", SO_RCVBUF);
 }
 
 static bool peer_is_loopback(int fd) {
@@ -87,8 +101,8 @@ uint64_t tcp_long_path_bytes(int fd) {
     return path_is_long(fd, &info) ? (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss : 0;
 }
 
-/* The handshake has offered a scale for windows as large as either limit allows: no need to ask before it. Older
- * kernels (tcp_init_buffer_space of 5.x) fix the window's clamp at the buffer's first size: it is set, too. */
+/* The handshake has offered a scale for windows as large as either limit allows: no need to ask before it. The window's
+ * clamp stays at the buffer's first size (tcp_init_buffer_space), and that may be what older kernels go by. */
 void tcp_raise_buffers(int fd) {
     struct tcp_info info;
     if (!path_is_long(fd, &info))

@@ -4,8 +4,8 @@
 #include <stdint.h>
 
 /* How large buffers may become: by themselves (net.ipv4.tcp_wmem and tcp_rmem), and for whoever asks
- * (net.core.wmem_max and rmem_max). Once, in the main thread before there are others and while there is a /proc. Of a
- * limit that cannot be read nothing is asked for. */
+ * (net.core.wmem_max and rmem_max). Once, in the main thread before there are others and while there is a /proc;
+ * without one, nothing is asked for. */
 void tcp_read_limits(void);
 
 /* TCP_NODELAY; and on a leg that does not leave this machine Reno instead of the system's congestion control: with
