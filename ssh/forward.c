@@ -142,22 +142,10 @@ int forward_bind(struct forward *forward) {
     return err;
 }
 
-/* Asked before: what opening it says of a limit would not tell which. */
-static bool refuse_without_window(struct forward_route *route, int fd) {
-    struct session *session = &route->session->session;
-    char why[MUX_SHORTAGE_BYTES];
-    if (session->ending || !mux_lacks_window(&session->mux, why))
-        return false;
-    log_error("-L %s: %s", route->forward->spec->text, why);
-    client_relay_ended(route->session);
-    io_close(session->shard->io, fd, IO_CLOSE_RESET);
-    return true;
-}
-
 static void open_relay(void *arg, int64_t fd) {
     struct forward_route *route = arg;
     const struct forward_spec *spec = route->forward->spec;
-    if (refuse_without_window(route, (int)fd) || forward_stripe(route, (int)fd))
+    if (forward_stripe(route, (int)fd))
         return;
     struct relay_target target = {.kind = RELAY_DIRECT_TCPIP, .host = spec->host, .port = spec->host_port};
     relay_open(&route->session->session, (int)fd, &target, &watcher, route);

@@ -302,11 +302,11 @@ static int ask_owner(struct mux *mux, const struct open_fields *fields, uint32_t
     return 0;
 }
 
-/* The peer is told what there is too little of; which limit of ours that is, people here are told. */
-static int refuse_short(struct mux *mux, const struct open_fields *fields, const char *text, const char **why) {
-    char limit[MUX_SHORTAGE_BYTES];
+/* The peer is told what there is too little of, and people here which limit of ours that is. */
+static int refuse_short(struct mux *mux, const struct open_fields *fields, const char *text, const char *limit,
+                        const char **why) {
     if (mux->ops->on_shortage)
-        mux->ops->on_shortage(mux, &fields->open, mux_lacks_window(mux, limit) ? limit : text);
+        mux->ops->on_shortage(mux, &fields->open, limit);
     return refuse_open(mux, fields->peer_id, OPEN_RESOURCE_SHORTAGE, text, why);
 }
 
@@ -316,11 +316,13 @@ static int input_open(struct mux *mux, struct reader *reader, const char **why) 
         return fault(why, "malformed CHANNEL_OPEN");
     uint32_t id;
     if (mux_take_number(mux, &id) < 0)
-        return refuse_short(mux, &fields, "too many channels", why);
+        return refuse_short(mux, &fields, "too many channels", "too many channels", why);
     struct window window;
     if (mux_take_window(mux, &window) < 0) {
+        const char *text = "out of window memory";
+        char limit[MUX_SHORTAGE_BYTES];
         mux_put_number(mux, id);
-        return refuse_short(mux, &fields, "out of window memory", why);
+        return refuse_short(mux, &fields, text, mux_lacks_window(mux, limit) ? limit : text, why);
     }
     return ask_owner(mux, &fields, id, &window, why);
 }

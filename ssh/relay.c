@@ -410,7 +410,7 @@ void relay_open(struct session *session, int fd, const struct relay_target *targ
     int err = open_channel(relay, target, &origin);
     if (err != 0) {
         char limit[MUX_SHORTAGE_BYTES];
-        set_what_copy(relay, mux_lacks_window(&session->mux, limit) ? limit : err_text(err));
+        set_what_copy(relay, err == ERR_LIMIT && mux_lacks_window(&session->mux, limit) ? limit : err_text(err));
         return conn_abort(&relay->conn);
     }
     relay->has_flow = true;
