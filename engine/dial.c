@@ -93,7 +93,7 @@ static bool attempt_start(struct dial *dial, struct dial_attempt *attempt, const
             dial->next = dial->count;
         return false;
     }
-    if (atomic_load_explicit(&dial->shard->load, memory_order_relaxed) >= LIMIT_ANY_PORT_FLOWS)
+    if (dial->shard->flows >= LIMIT_ANY_PORT_FLOWS)
         tcp_take_any_port(fd);
     attempt->fd = fd;
     dial->flying++;

@@ -42,7 +42,7 @@
 /* Shards and names. */
 #define LIMIT_SHARDS 256u
 #define LIMIT_MAILBOX_MESSAGES 4096u
-#define LIMIT_ANY_PORT_FLOWS 1024u /* of a shard: below, the ports that the kernel keeps for bind(2) are left alone */
+#define LIMIT_ANY_PORT_FLOWS 256u /* of a shard: below, the ports that the kernel keeps for bind(2) are left alone */
 #define LIMIT_ADDRESSES_PER_NAME 32u
 #define LIMIT_CONFIG_INCLUDE_DEPTH 16u /* as ssh_config(5) */
 #define LIMIT_CONFIG_LINE_BYTES 65536u

@@ -35,7 +35,7 @@ struct shard {
     struct mailbox *mailbox;
     uint32_t index;
     _Atomic bool stopping;
-    _Atomic uint32_t load;       /* flows on this shard: read by others to choose the least loaded */
+    uint32_t flows;              /* relays on it, with or without SSH: the next one is connected as that many need it */
     struct list accept_paused;   /* listeners that wait for a descriptor to be freed (listener.h) */
     struct shard_thread *thread; /* NULL: driven by its owner turn by turn (tests) */
     /* private */

@@ -63,7 +63,7 @@ static struct relay *relay_create(struct session *session, const struct relay_ta
     relay->started_ns = shard_now(session->shard);
     list_push_back(&session->relays, &relay->node);
     session->relays_count++;
-    atomic_fetch_add_explicit(&session->shard->load, 1, memory_order_relaxed);
+    session->shard->flows++;
     return relay;
 }
 
@@ -86,7 +86,7 @@ static void relay_check_gone(struct relay *relay) {
     if (relay->idle != NULL)
         timer_cancel(&session->shard->timers, &relay->idle->timer);
     list_remove(&relay->node);
-    atomic_fetch_sub_explicit(&session->shard->load, 1, memory_order_relaxed);
+    session->shard->flows--;
     relay->watcher->on_end(relay->owner, &state);
     free(relay->idle);
     if (relay->what_is_copy)

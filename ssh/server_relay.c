@@ -54,6 +54,7 @@ static void relay_free(struct plain_relay *relay) {
     struct server_shard *on = relay->on;
     list_remove(&relay->node);
     on->relays_count--;
+    on->shard->flows--;
     free(relay);
     listener_resume(on->shard); /* descriptors are free again */
     server_connection_gone(on);
@@ -98,6 +99,7 @@ void plain_relay_start(struct server_shard *on, struct plain_relay *relay) {
     relay->started_ns = shard_now(on->shard);
     list_push_back(&on->relays, &relay->node);
     on->relays_count++;
+    on->shard->flows++;
     describe_source(relay);
     if (on->draining)
         return relay_refuse(relay, "server is stopping");

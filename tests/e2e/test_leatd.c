@@ -3,14 +3,17 @@
 #include "pair.h"
 #include "proxy.h"
 #include "traffic.h"
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 static struct world world;
@@ -312,6 +315,41 @@ Test(leatd, relay) {
 }
 
 /* A relay in front of a stock sshd, as the manual has it. */
+static bool port_is_odd(int fd) {
+    struct sockaddr_in peer;
+    socklen_t len = sizeof(peer);
+    cr_assert_eq(getpeername(fd, (struct sockaddr *)&peer, &len), 0);
+    return ntohs(peer.sin_port) % 2 == 1;
+}
+
+/* Where there are hundreds to one target, also those ports that the kernel keeps for bind(2): else the search for a
+ * free one becomes long. */
+Test(leatd, relays_take_any_port) {
+    enum { EACH = 400 };
+    static int nears[EACH], fars[EACH];
+    struct utsname kernel;
+    unsigned major = 0, minor = 0, odd = 0;
+    uint16_t target_at, port = free_port();
+    cr_assert(uname(&kernel) == 0 && sscanf(kernel.release, "%u.%u", &major, &minor) == 2);
+    if (major * 100 + minor < 608)
+        world_skip(&world, "this kernel keeps half of the ports for bind(2)");
+    int listener = pair_listen(&target_at);
+    world_leatd(&world, world_format("Shards 1\nRelay 127.0.0.1:%u 127.0.0.1:%u", port, target_at));
+    for (unsigned i = 0; i < EACH; i++) {
+        cr_assert_geq(nears[i] = connect_to("127.0.0.1", port), 0);
+        struct pollfd come = {.fd = listener, .events = POLLIN};
+        cr_assert_eq(poll(&come, 1, 10000), 1);
+        cr_assert_geq(fars[i] = accept(listener, NULL, NULL), 0);
+        odd += port_is_odd(fars[i]);
+    }
+    cr_expect(odd > 0 && odd < EACH, "%u", odd);
+    for (unsigned i = 0; i < EACH; i++) {
+        close(nears[i]);
+        close(fars[i]);
+    }
+    close(listener);
+}
+
 Test(leatd, relay_before_an_sshd) {
     struct world behind = {.count = 0};
     uint16_t entrance = free_port(), port = free_port();

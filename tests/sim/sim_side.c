@@ -233,7 +233,7 @@ void side_validate_idle(struct side *side) {
     expect(side->shard.rings.lent == 0, "an idle session holds a ring");
     expect(side->shard.timers.count == 0, "an idle session has timers");
     expect(side->budget->used == 0, "an idle session holds window budget");
-    expect(side->shard.load == 0, "an idle shard has a load");
+    expect(side->shard.flows == 0, "an idle shard has flows");
     expect(!wire_rekey_due(&side->transport->wire), "a rekey is due and nobody asks for it");
     expect(side->replies == side->requests, "a global request was not answered");
     expect(side->fake.asked == side->fake.answered, "the speakers' packets were lost");
@@ -253,7 +253,7 @@ void side_deinit(struct side *side) {
     expect(list_empty(&side->shard.slots.waiters), "somebody still waits for slots");
     expect(list_empty(&side->shard.accept_paused), "a listener still waits for a descriptor");
     expect(side->budget->used == 0, "window budget is missing");
-    expect(side->shard.load == 0, "the shard's load is not 0");
+    expect(side->shard.flows == 0, "the shard still counts flows");
     fake_kex_deinit(&side->fake);
     shard_deinit(&side->shard);
 }

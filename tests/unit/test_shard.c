@@ -133,7 +133,7 @@ Test(turn, init_uses_the_options) {
     cr_assert_eq(shard.rings.max, 2);
     cr_assert_eq(shard.rings.ring_bytes, LIMIT_RING_BYTES);
     cr_assert_null(shard.thread);
-    cr_assert_eq(shard.load, 0);
+    cr_assert_eq(shard.flows, 0);
 }
 
 Test(turn, waits_until_the_earlier_of_deadline_and_timer) {
