@@ -7,39 +7,44 @@
 /* Kept mapped for the next session that wakes up; mapping anew costs some system calls and a page fault per page. */
 #define RINGS_IDLE_MAX 4u
 
-static bool map_shared(uint8_t *at, size_t size, int flags, int fd) {
-    return mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, 0) != MAP_FAILED;
-}
-
-/* Of a shared mapping mremap(2) makes another one when it is told that the old is empty. There is no descriptor behind
- * it: who has run out of those must be able to read what would close some. */
-static bool map_without_file(uint8_t *base, size_t size) {
-    return map_shared(base, size, MAP_ANONYMOUS | MAP_NORESERVE, -1) &&
-           mremap(base, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, base + size) != MAP_FAILED;
-}
-
-/* valgrind knows no such mremap(2). */
-static bool map_file(uint8_t *base, size_t size) {
+/* Descriptor to map, or −1. */
+static int make_file(size_t size) {
     int fd = memfd_create("leat-ring", MFD_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool done =
-        ftruncate(fd, (off_t)size) == 0 && map_shared(base, size, 0, fd) && map_shared(base + size, size, 0, fd);
-    close(fd);
-    return done;
+    if (fd >= 0 && ftruncate(fd, (off_t)size) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* The file twice in a row, or without one (−1) a mapping of which mremap(2) makes a second, as it does of what is
+ * shared when it is told that the old is empty. valgrind does not know the latter, and where memory may not be
+ * overcommitted it is charged at once. NULL: failed. */
+static uint8_t *map_twice(size_t size, int fd) {
+    const int rw = PROT_READ | PROT_WRITE, flags = MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS | MAP_NORESERVE : 0);
+    uint8_t *base = mmap(NULL, size * 2, rw, flags, fd, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    void *second = fd < 0 ? mremap(base, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, base + size)
+                          : mmap(base + size, size, rw, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (second != MAP_FAILED)
+        return base;
+    /* Kernels may unmap what is there before they fail, and by now those addresses may be another thread's: they are
+     * given up. */
+    munmap(base, size);
+    return NULL;
 }
 
 int ring_init(struct ring *ring, size_t size) {
     CHECK(size > 0 && (size & (size - 1)) == 0);
     CHECK(size % (size_t)sysconf(_SC_PAGESIZE) == 0);
-    /* The reservation keeps both halves' addresses ours until they are mapped over it. */
-    void *base = mmap(NULL, size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
+    /* Who has run out of descriptors must be able to read what would close some. */
+    int fd = make_file(size);
+    uint8_t *base = map_twice(size, fd);
+    if (fd >= 0)
+        close(fd);
+    if (base == NULL)
         return ERR_NOMEM;
-    if (!map_without_file(base, size) && !map_file(base, size)) {
-        munmap(base, size * 2);
-        return ERR_NOMEM;
-    }
     /* Plaintext stays out of core files; not vital, so a refusal is ignored. */
     (void)madvise(base, size * 2, MADV_DONTDUMP);
     *ring = (struct ring){.base = base, .size = size};

@@ -1,9 +1,12 @@
 #include "engine/ring.h"
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -122,18 +125,41 @@ static size_t address_space_bytes(void) {
     return pages * page_bytes();
 }
 
-Test(ring, without_address_space_it_is_an_error_and_leaves_nothing) {
+Test(ring, without_address_space_it_is_an_error) {
     const size_t size = (size_t)1 << 30;
     struct ring ring;
     struct rlimit limit, tight;
-    size_t before = address_space_bytes();
     cr_assert_eq(getrlimit(RLIMIT_AS, &limit), 0);
-    tight = (struct rlimit){.rlim_cur = before + size, .rlim_max = limit.rlim_max};
+    tight = (struct rlimit){.rlim_cur = address_space_bytes() + size, .rlim_max = limit.rlim_max};
     cr_assert_eq(setrlimit(RLIMIT_AS, &tight), 0);
     int err = ring_init(&ring, size);
     cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
     cr_assert_eq(err, ERR_NOMEM);
-    cr_expect_lt(address_space_bytes(), before + size);
+}
+
+static unsigned maps_left = UINT_MAX; /* until one fails */
+void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset) {
+    return maps_left-- > 0 ? __real_mmap(at, size, prot, flags, fd, offset) : MAP_FAILED;
+}
+
+/* Only the addresses of the second half are given up: the kernel may have given them to somebody else. */
+Test(ring, where_it_is_mapped_once_only_that_is_undone) {
+    const size_t size = (size_t)1 << 20;
+    struct ring ring;
+    size_t before = address_space_bytes();
+    unsigned descriptors = 0, now = 0;
+    for (int fd = 0; fd < 100; fd++)
+        descriptors += fcntl(fd, F_GETFD) >= 0;
+    maps_left = 1;
+    int err = ring_init(&ring, size);
+    maps_left = UINT_MAX;
+    for (int fd = 0; fd < 100; fd++)
+        now += fcntl(fd, F_GETFD) >= 0;
+    cr_assert_eq(err, ERR_NOMEM);
+    cr_expect_eq(now, descriptors);
+    cr_expect_lt(address_space_bytes(), before + 2 * size);
 }
 
 Test(ring_pool, lends_up_to_the_maximum_and_empties_what_comes_back) {
