@@ -84,6 +84,24 @@ void world_sshd(struct world *world, const char *more) {
     run_sshd(world, find_sshd(), more);
 }
 
+/* For root, before OpenSSH 9.8, that is the listener's child; otherwise that one's, which goes on when its parent alone
+ * is killed. */
+pid_t world_sshd_session(const struct world *world, unsigned index, unsigned count) {
+    pid_t children[8], below;
+    double deadline = now_seconds() + world_deadline(10);
+    /* What has looked whether sshd listens may have one, too, for a while. */
+    while (process_children(world, world->server->pid, "sshd", children, 8) != count) {
+        if (now_seconds() > deadline) {
+            errno = ETIMEDOUT;
+            world_die("sshd's connections");
+        }
+        pause_seconds(0.01);
+    }
+    while ((below = process_child(world, children[index], "sshd")) != 0)
+        children[index] = below;
+    return children[index];
+}
+
 static const char *copy_renamed(struct world *world, const char *from, const char *name, const char *software) {
     static const char own[] = "OpenSSH_";
     const char *path = world_path(world, name);

@@ -245,16 +245,6 @@ Test(auto_connections, a_reload_and_a_drain) {
     cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
 
-/* The newest of the server's processes that have our user's connection. */
-static pid_t newest_child(pid_t parent) {
-    char *children = world_read(world_format("/proc/%d/task/%d/children", (int)parent, (int)parent));
-    pid_t newest = 0;
-    for (char *rest = NULL, *word = strtok_r(children, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
-        newest = (pid_t)atoi(word);
-    free(children);
-    return newest;
-}
-
 /* sshd, which has a process for each connection. */
 Test(auto_connections, the_end_of_another_is_not_the_end) {
     struct pair on_it;
@@ -266,9 +256,7 @@ Test(auto_connections, the_end_of_another_is_not_the_end) {
     cr_assert(pair_open(&on_it, "127.0.0.1", local, listener, 20));
     pump_stop();
     starve_end();
-    pid_t child = newest_child(world.server->pid);
-    cr_assert_gt(child, 0);
-    cr_assert_eq(kill(child, SIGKILL), 0);
+    cr_assert_eq(kill(world_sshd_session(&world, 1, 2), SIGKILL), 0);
     cr_assert(process_says(leat, "connection 1 to 127.0.0.1", 20), "%s", process_log(leat));
     cr_expect(pair_end(on_it.near, 20) != 0, "what was on it is reset");
     pair_close(&on_it);

@@ -108,21 +108,13 @@ Test(link, bit_flipped) {
 
 /* ---- the server's processes; without a proxy in between ---- */
 
-/* The process that speaks with leat: leatd itself; of sshd for root the listener's child, for another user that one's
- * child. */
-static pid_t server_child(void) {
-    pid_t child = 0, below;
-    if (world.server_is_leatd)
-        return world.server->pid;
-    expect_soon((child = process_child(&world, world.server->pid, "sshd")) != 0, 5);
-    cr_assert(child > 0); /* kill(0) would be our own end */
-    while ((below = process_child(&world, child, "sshd")) != 0)
-        child = below;
-    return child;
+/* The process that speaks with leat. */
+static pid_t server_process(void) {
+    return world.server_is_leatd ? world.server->pid : world_sshd_session(&world, 0, 1);
 }
 
 Test(link, server_killed) {
-    kill(server_child(), SIGKILL);
+    kill(server_process(), SIGKILL);
     expect_lost("connection ");
 }
 
@@ -130,7 +122,7 @@ Test(link, server_killed) {
 Test(link, listener_killed) {
     if (world.server_is_leatd)
         world_skip(&world, "leatd is both");
-    pid_t child = server_child();
+    pid_t child = server_process();
     process_kill(world.server, SIGKILL);
     process_wait(world.server, 10);
     pair_push(pair.near, 1, 0, 100000, 1);
@@ -140,7 +132,7 @@ Test(link, listener_killed) {
 }
 
 Test(link, server_stopped) {
-    pid_t child = server_child();
+    pid_t child = server_process();
     double started = now_seconds(), deadline = started + world_deadline(10);
     kill(child, SIGSTOP);
     while (process_running(leat) && now_seconds() < deadline)
@@ -165,7 +157,7 @@ Test(link_of_many, one_of_three_closed) {
     listener = pair_listen(&far);
     local = free_port();
     start_three("-L", world_format("%u:127.0.0.1:%u", local, far));
-    kill(server_child(), SIGKILL);
+    kill(world_sshd_session(&world, 0, 3), SIGKILL);
     cr_assert(process_says(leat, "; the others go on", 20), "%s", process_log(leat));
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
     cr_expect(pair_open(&pair, "127.0.0.1", local, listener, 20));
@@ -177,20 +169,10 @@ Test(link_of_many, one_of_three_closed) {
     world_end(&world);
 }
 
-/* The process that has leat's first connection: the server's oldest. */
-static pid_t first_child(void) {
-    const int pid = (int)world.server->pid;
-    char *children = world_read(world_format("/proc/%d/task/%d/children", pid, pid));
-    pid_t first = (pid_t)atoi(children);
-    free(children);
-    cr_assert_gt(first, 0);
-    return first;
-}
-
 /* Remote forwards are on the first one: without it, the tunnel is not what was asked for any more. */
 Test(link_of_many, the_one_with_remote_forwards) {
     start_three("-R", "0:127.0.0.1:1");
-    kill(first_child(), SIGKILL);
+    kill(world_sshd_session(&world, 0, 3), SIGKILL);
     expect_failure(leat, "connection to 127.0.0.1 port ");
     cr_expect_eq(process_lines(leat, " lost: "), 1, "%s", process_log(leat));
     world_end(&world);

@@ -294,18 +294,23 @@ static bool runs(pid_t pid, const char *program) {
     return same;
 }
 
-pid_t process_child(const struct world *world, pid_t parent, const char *program) {
+unsigned process_children(const struct world *world, pid_t parent, const char *program, pid_t *children, unsigned max) {
     char *text = world_read(world_format("/proc/%d/task/%d/children", (int)parent, (int)parent));
-    pid_t found = 0;
-    for (char *at = text, *end; found == 0; at = end) {
+    unsigned count = 0;
+    for (char *at = text, *end; count < max; at = end) {
         pid_t pid = (pid_t)strtol(at, &end, 10);
         if (end == at)
             break;
         if (!is_own(world, pid) && runs(pid, program))
-            found = pid;
+            children[count++] = pid;
     }
     free(text);
-    return found;
+    return count;
+}
+
+pid_t process_child(const struct world *world, pid_t parent, const char *program) {
+    pid_t child;
+    return process_children(world, parent, program, &child, 1) == 1 ? child : 0;
 }
 
 /* Collects a NULL-terminated list behind what argv holds already. */

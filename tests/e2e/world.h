@@ -59,6 +59,8 @@ void world_sshd_as(struct world *world, const char *software, const char *more);
 void world_leatd_matching(struct world *world, const char *more, const char *match);
 /* Successful logins that the server has logged. */
 unsigned world_logins(const struct world *world);
+/* The process that has the connection which is the index-th of the `count` that sshd has. */
+pid_t world_sshd_session(const struct world *world, unsigned index, unsigned count);
 /* dropbear with the same user key; the same fields of the world are set. */
 void world_dropbear(struct world *world);
 /* From now on leat reaches the server at this port, where something of the test's stands before it; its key is known
@@ -90,8 +92,10 @@ unsigned process_lines(const struct process *process, const char *text);
 long process_rss_kib(const struct process *process);
 double process_cpu_seconds(const struct process *process);
 unsigned process_descriptors(const struct process *process);
-/* A child of parent that runs `program` (or `program`-something) and was not started by the world itself; 0 when there
- * is none. */
+/* The children of parent that run `program` (or `program`-something) and were not started by the world itself, the
+ * oldest first; how many, `max` at most. */
+unsigned process_children(const struct world *world, pid_t parent, const char *program, pid_t *children, unsigned max);
+/* The first of them; 0 when there is none. */
 pid_t process_child(const struct world *world, pid_t parent, const char *program);
 
 uint16_t free_port(void);
