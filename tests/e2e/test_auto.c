@@ -179,14 +179,15 @@ static unsigned refusals(void) {
     return process_lines(world.server, world.server_is_leatd ? "past MaxStartups" : "drop connection #");
 }
 
-/* The server may not have noticed yet that whoever has looked whether it listens is gone, and has room for one. */
+/* The server may not have noticed yet that whoever has looked whether it listens is gone, and has room for one. OpenSSH
+ * 10 starts two programs before it does. */
 static void start_where_one_may(const char *shards) {
-    for (unsigned tries = 0; tries < 10; tries++) {
+    for (double pause = 0.1; pause < world_deadline(10); pause *= 2) {
         leat = world_leat(&world, "-v", "-o", "Connections=auto", "-o", world_format("Shards=%s", shards), "-L",
                           world_format("%u:127.0.0.1:%u", local, far), NULL);
         if (process_says(leat, "tunnel is up", 20))
             return;
-        pause_seconds(0.1);
+        pause_seconds(pause);
     }
     cr_assert_fail("%s", process_log(leat));
 }
