@@ -246,9 +246,9 @@ int client_start(struct client *client) {
     if (err == 0)
         err = client_connections_init(client);
     if (err == 0)
-        err = bind_forwards(client);
+        err = block_signals(client); /* before ports listen: who sees one may send a signal */
     if (err == 0)
-        err = block_signals(client);
+        err = bind_forwards(client);
     if (err == 0)
         err = offload_start();
     return err == 0 ? start_shards(client) : err;
