@@ -230,22 +230,12 @@ void client_listener_closed(struct forward *forward) {
     client_tell(forward->client, on_listener_news, forward, 0);
 }
 
-static void announce_ready(struct client *client) {
-    bool waits = client->options->stripes > 1 && client->hellos_unanswered > 0;
-    if (client->forwards_unanswered > 0 || waits || client->state != CLIENT_STARTING)
-        return;
-    client->state = CLIENT_RUNNING;
-    log_verbose("tunnel is up");
-    client->program->on_ready();
-}
-
 static void on_hello_news(void *arg, int64_t stripes) {
     struct client_session *session = arg;
     struct client *client = session->client;
     client->hellos_unanswered--;
     if (stripes < 2 && client->options->stripes > 1 && session->index == 0 && client->state == CLIENT_STARTING)
         log_info("the server knows no striped connections: each forwarded connection stays on one SSH connection");
-    announce_ready(client);
 }
 
 void client_hello_answered(struct client_session *session, uint32_t stripes) {
@@ -271,9 +261,8 @@ static void on_answer_news(void *arg, int64_t success) {
         log_error("-R %s: remote port forwarding failed for listen port %u: the server refused it", spec->text,
                   spec->port);
         if (client->options->exit_on_forward_failure && client->state == CLIENT_STARTING)
-            return begin_ending(client, EXIT_FAILED);
+            begin_ending(client, EXIT_FAILED);
     }
-    announce_ready(client);
 }
 
 void client_forward_answered(struct forward *forward, bool success) {
@@ -338,6 +327,8 @@ static void on_signal(struct client *client) {
 }
 
 static int poll_timeout_ms(const struct client *client) {
+    if (client->state == CLIENT_STARTING)
+        return client_start_timeout_ms(client);
     if (client->state != CLIENT_DRAINING)
         return client_connections_timeout_ms(client);
     uint64_t now = now_ns();
@@ -350,13 +341,14 @@ static int poll_timeout_ms(const struct client *client) {
 static void run_loop(struct client *client) {
     struct pollfd fds[2] = {{.fd = client->signal_fd, .events = POLLIN},
                             {.fd = mailbox_fd(client->news), .events = POLLIN}};
-    announce_ready(client);
+    client_start_go_on(client);
     while (client->sessions_open > 0 || client->listeners_open > 0 || atomic_load(&client->stripings) > 0) {
         if (poll(fds, 2, poll_timeout_ms(client)) < 0 && errno != EINTR)
             break;
         if (fds[0].revents != 0)
             on_signal(client);
         mailbox_run(client->news);
+        client_start_go_on(client);
         client_reload_go_on(client);
         client_connections_go_on(client);
         if (client->state == CLIENT_DRAINING && (relays_running(client) == 0 || now_ns() >= client->drain_deadline_ns))

@@ -1,11 +1,12 @@
 #pragma once
 /* The running client: sessions on shards, forwards, and the main thread that watches over them.
  *
- *   main thread: handshakes (may ask a person) ─► shards started, sessions handed over ─► signals and news, until the
- * end shard i:     its sessions, their relays; shard 0 also the local listeners
+ *   main thread: handshakes (may ask a person) ─► shards started, sessions handed over ─► signals, news, the end
+ *   shard i:     its sessions, their relays; shard 0 also the local listeners
  *
- *   STARTING ─ every forward answered ─► RUNNING ─ signal ─► DRAINING ─ no relays or time over ─► ENDING ─ all closed
- * ─► exit the last session's end ───────────────────────────────► ENDING, status 255
+ *   STARTING ─ every forward answered, listeners accept ─► RUNNING ─ signal ─► DRAINING
+ *   DRAINING ─ no relays or time over ─► ENDING ─ all closed ─► exit
+ *   the last session's end ─► ENDING, status 255
  *
  * The end of a session is no reason to end while another one serves; but that of the first is, if remote forwards are
  * on it. One that is lost is made again, and with `Connections auto` there is one at first, and others come and go

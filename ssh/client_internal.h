@@ -27,8 +27,9 @@ struct client {
     _Atomic bool ending; /* state is CLIENT_ENDING, for shards */
     struct list remotes; /* forwards that the server listens for; the first session's shard */
     enum client_state state;
-    bool listening;
-    bool has_terminal; /* in the foreground of one */
+    bool listening;              /* with Stripes, once it is known what the server can */
+    uint64_t hellos_deadline_ns; /* … or it is given up to know it */
+    bool has_terminal;           /* in the foreground of one */
     bool drain_timeout_given;
     uint32_t drain_timeout_s;
     uint64_t drain_deadline_ns;
@@ -46,10 +47,12 @@ struct client {
     } reload;
 };
 
-/* client_start.c: everything until the tunnel stands (each failure was reported); then the sessions and listeners start
- * to serve; what is left at the end. */
+/* client_start.c: everything until the tunnel stands (each failure was reported); then the sessions start to serve;
+ * after each turn, what is left of STARTING: listeners accept, readiness is announced; what is left at the end. */
 MUST_USE int client_start(struct client *client);
 void client_serve(struct client *client);
+void client_start_go_on(struct client *client);
+int client_start_timeout_ms(const struct client *client);
 void client_release(struct client *client);
 /* One more of `spec`, neither bound nor asked for; NULL: no memory, or there were too many. */
 struct forward *client_add_forward(struct client *client, const struct forward_spec *spec);

@@ -3,11 +3,14 @@
 #include "engine/log.h"
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
+#include "ssh/deadline.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
+
+#define HELLOS_NS (10 * SECOND_NS) /* an answer takes a round trip */
 
 /* hostkeys-00@openssh.com and keepalive@openssh.com: nothing to grant, and any answer is the answer. */
 static bool on_global(struct mux *mux, struct bytes name, struct bytes data, uint8_t *reply, uint32_t *reply_len) {
@@ -143,14 +146,48 @@ void client_serve(struct client *client) {
         client->sessions[i].shard = client->shards[i % client->shards_count];
         client_start_session(&client->sessions[i]);
     }
+    for (unsigned i = 0; i < client->forwards_count; i++)
+        if (client->forwards[i]->spec->kind == FORWARD_REMOTE)
+            client_request(client->forwards[i]);
+    client->hellos_deadline_ns = deadline_now_ns() + HELLOS_NS;
+}
+
+/* ---- when it serves ---- */
+
+static void listen_all(struct client *client) {
+    client->listening = true;
     for (unsigned i = 0; i < client->forwards_count; i++) {
         struct forward *forward = client->forwards[i];
-        if (forward->spec->kind == FORWARD_REMOTE)
-            client_request(forward);
-        else if (forward->listeners_count > 0)
+        if (forward->spec->kind == FORWARD_LOCAL && forward->listeners_count > 0)
             client_listen(forward);
     }
-    client->listening = true;
+}
+
+/* Whether a connection is striped is settled when it is accepted: before that, it waits where the kernel has it. */
+static bool awaits_hellos(const struct client *client) {
+    if (client->options->stripes < 2 || client->hellos_unanswered == 0)
+        return false;
+    if (!deadline_passed(client->hellos_deadline_ns))
+        return true;
+    log_info("%u of %u connections have not said in time whether the server knows striped connections",
+             client->hellos_unanswered, client->sessions_open);
+    return false;
+}
+
+void client_start_go_on(struct client *client) {
+    if (client->state != CLIENT_STARTING)
+        return;
+    if (!client->listening && !awaits_hellos(client))
+        listen_all(client);
+    if (!client->listening || client->forwards_unanswered > 0)
+        return;
+    client->state = CLIENT_RUNNING;
+    log_verbose("tunnel is up");
+    client->program->on_ready();
+}
+
+int client_start_timeout_ms(const struct client *client) {
+    return client->listening ? -1 : deadline_poll_ms(client->hellos_deadline_ns);
 }
 
 /* What whoever started us had ignored, as nohup(1) does, stays ignored: ssh(1) does the same. */

@@ -302,3 +302,63 @@ Test(stripes_sshd, each_stays_on_one_connection) {
     target_stop(target);
     world_end(&world);
 }
+
+/* ---- from the first moment on ---- */
+
+/* Leat asks over a connection what its server can once all of them stand: from before that on, the first is silent. */
+static void start_with_a_silent_first(uint16_t port) {
+    proxy_set(roads[2], PROXY_BLOCKS);
+    leat = world_leat(&world, "-v", "-o", world_format("Stripes=%u", STRIPES), "-L",
+                      world_format("%u:127.0.0.1:%u", local, port), NULL);
+    expect_soon(proxy_carried(roads[1]) > 0, 20); /* the first is authenticated */
+    proxy_set(roads[0], PROXY_BLOCKS);
+    proxy_set(roads[2], PROXY_WORKS);
+}
+
+/* As soon as the port is bound. */
+static int connect_at_once(void) {
+    double deadline = now_seconds() + world_deadline(20);
+    int fd;
+    while ((fd = connect_to("127.0.0.1", local)) < 0 && now_seconds() < deadline)
+        pause_seconds(0.001);
+    cr_assert_geq(fd, 0, "%s", process_log(leat));
+    return fd;
+}
+
+Test(stripes, a_connection_that_comes_before_the_server_has_said_what_it_can) {
+    offset = 0;
+    start_with_a_silent_first(far);
+    int fd = connect_at_once();
+    pause_seconds(0.3);
+    cr_expect_eq(process_lines(leat, "tunnel is up"), 0, "%s", process_log(leat));
+    proxy_set(roads[0], PROXY_WORKS);
+    cr_assert(pair_join(&pair, fd, listener, 20), "%s", process_log(leat));
+    carry_until_all_used();
+    pair_close(&pair);
+    expect_clean_end(leat);
+}
+
+/* It is not waited for any longer than that. */
+Test(stripes, a_connection_over_which_nothing_is_said) {
+    start_with_a_silent_first(far);
+    close(connect_at_once());
+    expect_up(leat);
+    cr_expect_eq(process_lines(leat, "1 of 3 connections have not said in time"), 1, "%s", process_log(leat));
+    process_kill(leat, SIGINT);
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
+}
+
+Test(stripes_sshd, a_connection_at_once) {
+    world_begin(&world);
+    world_sshd(&world, "");
+    listener = pair_listen(&far);
+    local = free_port();
+    leat = world_leat(&world, "-v", "-o", world_format("Stripes=%u", STRIPES), "-L",
+                      world_format("%u:127.0.0.1:%u", local, far), NULL);
+    cr_expect(pair_join(&pair, connect_at_once(), listener, 20), "%s", process_log(leat));
+    expect_up(leat);
+    pair_close(&pair);
+    expect_clean_end(leat);
+    close(listener);
+    world_end(&world);
+}
