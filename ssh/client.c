@@ -193,12 +193,11 @@ static void on_session_news(void *arg, int64_t value) {
     client->sessions_open--;
     if (client->state != CLIENT_ENDING && client_connections_spare(news->session)) {
         client_connections_ended(news->session, news->err, news->reason);
-        return free(news);
-    }
-    if (client->state != CLIENT_ENDING || news->err != 0)
+    } else if (client->state != CLIENT_ENDING) { /* in ending, why has been told */
         log_error("connection to %s port %u lost: %s", client->options->hostname, client->options->port, news->reason);
+        begin_ending(client, EXIT_FAILED);
+    }
     free(news);
-    begin_ending(client, EXIT_FAILED);
 }
 
 /* New flows go elsewhere at once, before the main thread has heard of it. */

@@ -183,3 +183,36 @@ Test(failure, targets_that_close_at_once) {
     target_stop(rude);
     expect_unharmed(0);
 }
+
+/* ---- all of several connections at once ---- */
+
+/* What ends leat is said in one line, whichever of them is heard of first. */
+static void lose_all(const char *option, int fatal) {
+    world_begin(&world);
+    world_leatd(&world, "DrainTimeout 0");
+    leat =
+        world_leat(&world, "-v", "-o", option, "-L", world_format("%u:127.0.0.1:%u", free_port(), free_port()), NULL);
+    expect_up(leat);
+    process_kill(leat, SIGSTOP); /* it learns of all of them in one moment */
+    process_kill(world.server, fatal);
+    process_wait(world.server, 20);
+    process_kill(leat, SIGCONT);
+    expect_failure(leat, "connection to 127.0.0.1 port ");
+    cr_expect_eq(process_lines(leat, "leat: connection to "), 1, "%s", process_log(leat));
+    world_end(&world);
+}
+
+static void lose_all_some_times(const char *option, int fatal) {
+    for (unsigned i = 0; i < 5; i++)
+        lose_all(option, fatal);
+}
+
+Test(failure_of_many, connections_killed) {
+    lose_all_some_times("Connections=3", SIGKILL);
+}
+Test(failure_of_many, stripes_killed) {
+    lose_all_some_times("Stripes=3", SIGKILL);
+}
+Test(failure_of_many, stripes_of_a_server_that_ends) {
+    lose_all_some_times("Stripes=3", SIGTERM);
+}
