@@ -50,7 +50,9 @@ static struct client_session *best_session(struct client *client, client_fits_fn
     for (unsigned i = 0; i < client->sessions_count; i++) {
         struct client_session *session = &client->sessions[i];
         bool saturated = atomic_load_explicit(&session->saturated, memory_order_relaxed);
-        uint64_t load = (uint64_t)saturated << 32 | atomic_load_explicit(&session->relays, memory_order_relaxed);
+        bool plain = client->options->stripes > 1 && atomic_load(&session->stripes) < 2; /* as far as is known yet */
+        uint64_t load = (uint64_t)plain << 33 | (uint64_t)saturated << 32 |
+                        atomic_load_explicit(&session->relays, memory_order_relaxed);
         if (load >= best_load || !serves(session) || (fits != NULL && !fits(arg, session)))
             continue;
         best = session;

@@ -58,7 +58,8 @@ void client_forward_cancelled(struct forward *forward, bool success);
 void client_listener_closed(struct forward *forward);
 
 /* The session with the fewest relays among those whose shard is not saturated (if all are, among all), of those that
- * `fits` (NULL: all do); NULL: none serves. Counts the relay to come (client_relay_ended undoes it). Any shard. */
+ * `fits` (NULL: all do); NULL: none serves. With Stripes, one that can carry lanes comes before any that cannot, or has
+ * not said it yet. Counts the relay to come (client_relay_ended undoes it). Any shard. */
 typedef bool client_fits_fn(const void *arg, const struct client_session *session);
 struct client_session *client_choose_session(struct client *client, client_fits_fn *fits, const void *arg);
 void client_relay_ended(struct client_session *session);

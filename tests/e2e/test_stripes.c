@@ -338,12 +338,17 @@ Test(stripes, a_connection_that_comes_before_the_server_has_said_what_it_can) {
     expect_clean_end(leat);
 }
 
-/* It is not waited for any longer than that. */
+/* It is not waited for any longer than that, and nothing is put on it while others can carry a lane. */
 Test(stripes, a_connection_over_which_nothing_is_said) {
+    offset = 0;
     start_with_a_silent_first(far);
-    close(connect_at_once());
+    int fd = connect_at_once();
     expect_up(leat);
     cr_expect_eq(process_lines(leat, "1 of 3 connections have not said in time"), 1, "%s", process_log(leat));
+    cr_assert(pair_join(&pair, fd, listener, 20), "%s", process_log(leat));
+    carry_until_used(1, 30);
+    carry_until_used(2, 30);
+    pair_close(&pair);
     process_kill(leat, SIGINT);
     cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
