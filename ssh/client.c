@@ -231,17 +231,15 @@ void client_listener_closed(struct forward *forward) {
     client_tell(forward->client, on_listener_news, forward, 0);
 }
 
-static void on_hello_news(void *arg, int64_t stripes) {
-    struct client_session *session = arg;
-    struct client *client = session->client;
+static void on_hello_news(void *arg, int64_t value) {
+    struct client *client = arg;
+    (void)value;
     client->hellos_unanswered--;
-    if (stripes < 2 && client->options->stripes > 1 && session->index == 0 && client->state == CLIENT_STARTING)
-        log_info("the server knows no striped connections: each forwarded connection stays on one SSH connection");
 }
 
 void client_hello_answered(struct client_session *session, uint32_t stripes) {
     atomic_store(&session->stripes, stripes);
-    client_tell(session->client, on_hello_news, session, stripes);
+    client_tell(session->client, on_hello_news, session->client, 0);
 }
 
 static void on_answer_news(void *arg, int64_t success) {

@@ -165,20 +165,34 @@ static void listen_all(struct client *client) {
 
 /* Whether a connection is striped is settled when it is accepted: before that, it waits where the kernel has it. */
 static bool awaits_hellos(const struct client *client) {
-    if (client->options->stripes < 2 || client->hellos_unanswered == 0)
-        return false;
-    if (!deadline_passed(client->hellos_deadline_ns))
-        return true;
-    log_info("%u of %u connections have not said in time whether the server knows striped connections",
-             client->hellos_unanswered, client->sessions_open);
-    return false;
+    return client->options->stripes > 1 && client->hellos_unanswered > 0 &&
+           !deadline_passed(client->hellos_deadline_ns);
+}
+
+static bool can_stripe(const struct client *client) {
+    bool can = false;
+    for (unsigned i = 0; i < client->sessions_count; i++)
+        can = can || atomic_load(&client->sessions[i].stripes) > 1;
+    return can;
+}
+
+static void tell_hellos(const struct client *client) {
+    if (client->options->stripes < 2)
+        return;
+    if (client->hellos_unanswered > 0)
+        log_info("%u of %u connections have not said in time whether the server knows striped connections",
+                 client->hellos_unanswered, client->sessions_open);
+    else if (!can_stripe(client))
+        log_info("the server knows no striped connections: each forwarded connection stays on one SSH connection");
 }
 
 void client_start_go_on(struct client *client) {
     if (client->state != CLIENT_STARTING)
         return;
-    if (!client->listening && !awaits_hellos(client))
+    if (!client->listening && !awaits_hellos(client)) {
+        tell_hellos(client);
         listen_all(client);
+    }
     if (!client->listening || client->forwards_unanswered > 0)
         return;
     client->state = CLIENT_RUNNING;

@@ -353,6 +353,22 @@ Test(stripes, a_connection_over_which_nothing_is_said) {
     cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
 
+/* It has said nothing, and no more is known from that of the server. */
+Test(stripes, a_connection_that_is_lost_before_anything_is_said) {
+    offset = 0;
+    start_with_a_silent_first(far);
+    int fd = connect_at_once();
+    proxy_set(roads[0], PROXY_RESETS);
+    cr_assert(pair_join(&pair, fd, listener, 20), "%s", process_log(leat));
+    cr_assert(process_says(leat, "connection 0 to 127.0.0.1", 20), "%s", process_log(leat));
+    expect_up(leat);
+    cr_expect_eq(process_lines(leat, "knows no striped connections"), 0, "%s", process_log(leat));
+    carry_until_used(1, 30);
+    carry_until_used(2, 30);
+    pair_close(&pair);
+    expect_clean_end(leat);
+}
+
 Test(stripes_sshd, a_connection_at_once) {
     world_begin(&world);
     world_sshd(&world, "");
@@ -362,6 +378,7 @@ Test(stripes_sshd, a_connection_at_once) {
                       world_format("%u:127.0.0.1:%u", local, far), NULL);
     cr_expect(pair_join(&pair, connect_at_once(), listener, 20), "%s", process_log(leat));
     expect_up(leat);
+    cr_expect_eq(process_lines(leat, "knows no striped connections"), 1, "%s", process_log(leat));
     pair_close(&pair);
     expect_clean_end(leat);
     close(listener);
