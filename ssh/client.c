@@ -3,6 +3,7 @@
 #include "engine/log.h"
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
+#include "ssh/deadline.h"
 #include "ssh/forward_stripe.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -326,8 +327,8 @@ static void on_signal(struct client *client) {
 }
 
 static int poll_timeout_ms(const struct client *client) {
-    if (client->state == CLIENT_STARTING)
-        return client_start_timeout_ms(client);
+    if (client->state == CLIENT_STARTING && !client->listening)
+        return deadline_poll_ms(client->hellos_deadline_ns);
     if (client->state != CLIENT_DRAINING)
         return client_connections_timeout_ms(client);
     uint64_t now = now_ns();

@@ -52,7 +52,6 @@ struct client {
 MUST_USE int client_start(struct client *client);
 void client_serve(struct client *client);
 void client_start_go_on(struct client *client);
-int client_start_timeout_ms(const struct client *client);
 void client_release(struct client *client);
 /* One more of `spec`, neither bound nor asked for; NULL: no memory, or there were too many. */
 struct forward *client_add_forward(struct client *client, const struct forward_spec *spec);

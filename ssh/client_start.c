@@ -200,10 +200,6 @@ void client_start_go_on(struct client *client) {
     client->program->on_ready();
 }
 
-int client_start_timeout_ms(const struct client *client) {
-    return client->listening ? -1 : deadline_poll_ms(client->hellos_deadline_ns);
-}
-
 /* What whoever started us had ignored, as nohup(1) does, stays ignored: ssh(1) does the same. */
 static void add_unless_ignored(sigset_t *set, int number) {
     struct sigaction action;
