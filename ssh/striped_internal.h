@@ -35,6 +35,7 @@ struct striped {
     uint64_t retry_ns;            /* how long after one that is gone */
     const char *what;             /* static; NULL: nothing is wrong */
     bool has_app;
+    bool over_there; /* since it ended here the far side has ended a lane, too */
     uint8_t key[STRIPED_KEY_BYTES];
 };
 

@@ -58,9 +58,11 @@ static void lane_on_slot(struct conn *conn, struct slot *slot) {
 
 static void lane_on_eof(struct conn *conn) {
     struct striped_lane *lane = conn->owner;
+    struct striped *striped = lane->striped;
     lane->eof = true;
+    striped->over_there |= !striped_is_open(striped);
     lane_gone(lane, true);
-    striped_look(lane->striped);
+    striped_look(striped);
 }
 
 static void lane_on_written(struct conn *conn, uint64_t bytes) {
@@ -178,7 +180,9 @@ void striped_lanes_feed(struct striped *striped) {
 }
 
 /* A closed socket with something unread in it would look to its other end like one that broke: our end of a lane is
- * said first, and what still comes is read until its other end is there too. */
+ * said first, and what still comes is read until its other end is there too. Where the far side has never said anything
+ * that may not be for as long as a silent connection counts as alive: what we have said is on its way, and once the far
+ * side ends others nothing depends on it. */
 static void lane_check_end(struct striped_lane *lane) {
     struct striped *striped = lane->striped;
     struct conn *conn = &lane->conn;
@@ -189,7 +193,7 @@ static void lane_check_end(struct striped_lane *lane) {
     }
     if (!conn->finishing && (lane->gone || stripe_lane_finished(striped->stripe, lane->number)))
         conn_finish(conn);
-    if (conn->finished && lane->eof)
+    if (conn->finished && (lane->eof || (striped->over_there && !lane->heard)))
         conn_close(conn);
 }
 

@@ -1,5 +1,6 @@
 /* Striped connections with real sockets: content both ways over several lanes, lanes that are lost, ends and resets,
  * and readers that stall. */
+#include "ssh/codec.h"
 #include "tests/unit/striped_rig.h"
 
 static void side_close(struct side *side, bool reset) {
@@ -233,6 +234,26 @@ RIG_TEST(striped, broken_after_its_end_on_a_slow_path) {
     cr_assert(striped_is_open(gone->striped) && timer_armed(&gone->striped->linger));
     linger_is_over(gone->striped);
     cr_assert_not(striped_is_open(gone->striped));
+    rig_finish();
+}
+
+/* The connection that a lane is on says nothing: what ended elsewhere does not wait for it, and what was said on it is
+ * there to be carried, up to the end. */
+RIG_TEST(striped, a_lane_that_is_never_answered) {
+    rig.unanswered = true;
+    rig_begin(backend, 3);
+    both_send(0, 3 * MIB);
+    DRIVE_UNTIL(rig.sides[0].ended && rig.sides[1].ended);
+    expect_whole();
+    cr_expect_eq(rig.wires_count, 3);
+    for (unsigned i = 1; i < rig.wires_count; i++) {
+        uint8_t said[WIRE_BYTES];
+        ssize_t len = recv(rig.wires[i].fd[0], said, sizeof said, MSG_DONTWAIT);
+        cr_assert(len >= (ssize_t)STRIPE_HEADER_BYTES && len % STRIPE_HEADER_BYTES == 0);
+        cr_expect_eq(said[len - STRIPE_HEADER_BYTES], 2); /* TAKEN, the end too */
+        cr_expect_eq(codec_get_u32(said + len - 4), 3 * MIB + 1);
+        cr_expect_eq(recv(rig.wires[i].fd[0], said, sizeof said, MSG_DONTWAIT), 0);
+    }
     rig_finish();
 }
 
