@@ -17,6 +17,7 @@ struct lane {
     uint32_t identity;
     _Atomic bool taken;
     bool founds; /* it leads to the target, the others to the striped connection */
+    bool asks;   /* counted in `asked` */
 };
 
 struct striping {
@@ -32,6 +33,19 @@ struct striping {
     struct lane lanes[];
 };
 
+/* Lanes more that each session was asked for, and that its server has not answered, which it does at once. Where so
+ * many wait, the session says nothing, perhaps for long before it counts as lost, or for ever: each lane more would
+ * leave a channel there with its window, and longer than the connection that it was for. */
+#define ASKED_MAX 32u
+static _Atomic unsigned asked[LIMIT_SHARDS];
+
+static void answered(struct lane *lane) {
+    if (!lane->asks)
+        return;
+    lane->asks = false;
+    atomic_fetch_sub(&asked[lane->route.session->index], 1);
+}
+
 static void let_go(struct striping *striping) {
     if (atomic_fetch_sub(&striping->holders, 1) != 1)
         return;
@@ -43,9 +57,15 @@ static void let_go(struct striping *striping) {
 
 static void lane_over(struct lane *lane) {
     struct striping *striping = lane->striping;
+    answered(lane);
     client_relay_ended(lane->route.session);
     atomic_store(&lane->taken, false);
     let_go(striping);
+}
+
+static void on_lane_opened(void *owner, const struct relay_state *state) {
+    (void)state;
+    answered(owner);
 }
 
 static void on_lane_end(void *owner, const struct relay_state *end) {
@@ -61,7 +81,7 @@ static void on_lane_end(void *owner, const struct relay_state *end) {
     lane_over(lane);
 }
 
-static const struct relay_watcher lane_watcher = {.on_end = on_lane_end};
+static const struct relay_watcher lane_watcher = {.on_opened = on_lane_opened, .on_end = on_lane_end};
 
 static struct lane *free_lane(struct striping *striping) {
     for (unsigned i = 0; i < striping->lanes_max; i++)
@@ -74,6 +94,9 @@ static void take_lane(struct lane *lane, struct client_session *session, bool fo
     struct striping *striping = lane->striping;
     lane->route.session = session;
     lane->founds = founds;
+    lane->asks = !founds; /* a target may take its time */
+    if (lane->asks)
+        atomic_fetch_add(&asked[session->index], 1);
     atomic_store(&lane->taken, true);
     atomic_fetch_add(&striping->holders, 1);
     striping->lanes_opened++;
@@ -90,7 +113,7 @@ static void open_joining(void *arg, int64_t fd) {
 
 static bool could_carry(const void *arg, const struct client_session *session) {
     const struct striping *striping = arg;
-    if (atomic_load(&session->stripes) < 2)
+    if (atomic_load(&session->stripes) < 2 || atomic_load(&asked[session->index]) >= ASKED_MAX)
         return false;
     for (unsigned i = 0; i < striping->lanes_max; i++)
         if (atomic_load(&striping->lanes[i].taken) && striping->lanes[i].route.session == session)

@@ -15,6 +15,7 @@
 #define ROADS (STRIPES + 1u)              /* one may be made again */
 #define STRIPED_BYTES (UINT64_C(4) << 20) /* after so much another lane has been asked for */
 #define STALL_SECONDS 30.0
+#define MANY 100u
 
 static struct world world;
 static struct process *leat;
@@ -163,6 +164,28 @@ Test(stripes, a_frozen_connection) {
 
 Test(stripes, the_first_connection_is_frozen) {
     lose_in_the_middle(0, PROXY_BLOCKS);
+}
+
+/* Nobody asks whether it is there. Every one of these connections ends, and what it leaves does not grow with their
+ * number. */
+Test(stripes, a_frozen_connection_that_counts_as_alive) {
+    struct target *target = target_start("127.0.0.1", TARGET_TRAFFIC);
+    leat = world_leat(&world, "-v", "-o", world_format("Stripes=%u", STRIPES), "-L",
+                      world_format("%u:127.0.0.1:%u", local, target_port(target)), NULL);
+    expect_up(leat);
+    expect_logins(&world, STRIPES);
+    unsigned before = process_descriptors(leat);
+    proxy_set(roads[2], PROXY_BLOCKS);
+    for (unsigned i = 0; i < MANY; i++) {
+        struct traffic_result result = traffic_through("127.0.0.1", local, i, 0, STRIPED_BYTES / 2);
+        cr_assert(result.ok, "%u: %s; %s", i, result.why, process_log(leat));
+    }
+    expect_soon(process_lines(leat, ": connection closed: ") == MANY, 10);
+    expect_soon(process_descriptors(leat) < before + MANY / 2, 10);
+    cr_expect_lt(process_descriptors(world.server), before + MANY / 2);
+    target_stop(target);
+    process_kill(leat, SIGINT);
+    cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
 }
 
 /* One that has lost a lane gets another on the connection that was made again. */
