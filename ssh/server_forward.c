@@ -46,17 +46,20 @@ struct opening {
     struct server_connection *connection;
     const struct mux_open *open;
     const char *forward; /* NULL: none */
+    bool forbidden;      /* a lane of what its user may not have */
     char requested[SERVER_ENDPOINT_BYTES], origin[SERVER_ENDPOINT_BYTES];
     uint32_t *reason;
     const char **text;
 };
 
+/* A lane that comes when its striped connection has just ended is nothing to look at; one that is forbidden is. */
 static void tell_forward_refused(const struct opening *opening, const char *why) {
-    struct audit audit =
-        server_forward_audit(opening->connection, "forward refused", opening->forward, opening->requested);
+    bool is_lane = opening->open->kind == MUX_OPEN_STRIPE_JOIN && !opening->forbidden;
+    struct audit audit = server_forward_audit(opening->connection, is_lane ? "lane refused" : "forward refused",
+                                              opening->forward, opening->requested);
     audit.origin = opening->origin[0] != '\0' ? opening->origin : NULL;
     audit.reason = why;
-    audit_log(LOG_LEVEL_INFO, &audit);
+    audit_log(is_lane ? LOG_LEVEL_VERBOSE : LOG_LEVEL_INFO, &audit);
 }
 
 static void tell_channel_refused(const struct opening *opening, const char *why) {
@@ -164,7 +167,8 @@ static bool may_join(void *arg, const char *host, uint16_t port) {
     struct opening *opening = arg;
     const char *why;
     snprintf(opening->requested, sizeof(opening->requested), "%s port %u", host, port);
-    return policy_may_open(&opening->connection->policy, host, port, &why);
+    opening->forbidden = !policy_may_open(&opening->connection->policy, host, port, &why);
+    return !opening->forbidden;
 }
 
 static struct flow *join(struct opening *opening) {

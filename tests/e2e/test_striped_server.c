@@ -223,9 +223,21 @@ Test(striped_server, joins_of_what_is_not_there) {
     memcpy(other, key, sizeof other);
     other[0] ^= 1;
     refused(client, join(other), "no such striped connection");
+    cr_expect(process_says(world.server, "lane refused", 20), "%s", process_log(world.server));
     cr_expect(process_says(world.server, "no such striped connection", 20));
     say(lane.client, lane.channel, 1, 0, 5, "hello");
     expect_echo(&lane, 1, "hello");
+    raw_close(client);
+}
+
+/* Many a lane comes when what it was for has just ended. */
+Test(striped_server, a_lane_that_comes_too_late_is_no_news) {
+    world_leatd(&world, world_format("LogLevel INFO\nPermitOpen 127.0.0.1:%u", target_port(target)));
+    struct raw_client *client = raw_connect(&world);
+    refused(client, join(key), "no such striped connection");
+    refused(client, stripe(1), "not in PermitOpen"); /* is news, and comes after it */
+    cr_expect(process_says(world.server, "not in PermitOpen", 20), "%s", process_log(world.server));
+    cr_expect_eq(process_lines(world.server, "refused: "), 1, "%s", process_log(world.server));
     raw_close(client);
 }
 
@@ -276,6 +288,7 @@ Test(striped_server, a_restricted_key_does_not_join_what_it_may_not_open) {
     world_write(keys, world_format("permitopen=\"127.0.0.1:1\" %s", line));
     struct raw_client *restricted = raw_connect(&world);
     refused(restricted, join(key), "no such striped connection");
+    cr_expect(process_says(world.server, "forward refused", 20), "%s", process_log(world.server));
     world_write(keys, world_format("permitopen=\"127.0.0.1:%u\" %s", target_port(target), line));
     struct raw_client *permitted = raw_connect(&world);
     cr_expect_neq(opened(permitted, join(key)), NOT_OPENED, "%s", process_log(world.server));
