@@ -124,6 +124,7 @@
 
 /* Striped connections: one forwarded connection on several SSH connections. */
 #define LIMIT_STRIPE_JOIN_BYTES (1u << 20)              /* moved before it is worth more lanes than one */
+#define LIMIT_LANES_ASKED 32u                           /* of one SSH connection, and not answered: it is silent */
 #define LIMIT_STRIPE_LANE_BYTES (256u << 10)            /* queued for one lane before it is asked again */
 #define LIMIT_STRIPE_WINDOW_BYTES (64u << 20)           /* under way, and kept until it was taken, each way */
 #define LIMIT_STRIPE_CHUNKS 4096u                       /* records that were sent and not taken, each way */

@@ -1,5 +1,6 @@
 /* The main thread of a running client: news from the shards, signals, draining, the end. */
 #include "engine/check.h"
+#include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/offload.h"
 #include "ssh/client_internal.h"
@@ -45,6 +46,10 @@ static bool serves(const struct client_session *session) {
     return atomic_load(&session->state) == SESSION_SERVING;
 }
 
+bool client_session_is_silent(const struct client_session *session) {
+    return atomic_load(&session->lanes_asked) >= LIMIT_LANES_ASKED;
+}
+
 static struct client_session *best_session(struct client *client, client_fits_fn *fits, const void *arg) {
     struct client_session *best = NULL;
     uint64_t best_load = UINT64_MAX;
@@ -52,8 +57,8 @@ static struct client_session *best_session(struct client *client, client_fits_fn
         struct client_session *session = &client->sessions[i];
         bool saturated = atomic_load_explicit(&session->saturated, memory_order_relaxed);
         bool plain = client->options->stripes > 1 && atomic_load(&session->stripes) < 2; /* as far as is known yet */
-        uint64_t load = (uint64_t)plain << 33 | (uint64_t)saturated << 32 |
-                        atomic_load_explicit(&session->relays, memory_order_relaxed);
+        uint64_t load = (uint64_t)client_session_is_silent(session) << 34 | (uint64_t)plain << 33 |
+                        (uint64_t)saturated << 32 | atomic_load_explicit(&session->relays, memory_order_relaxed);
         if (load >= best_load || !serves(session) || (fits != NULL && !fits(arg, session)))
             continue;
         best = session;

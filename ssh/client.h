@@ -31,6 +31,7 @@ struct client_session {
     _Atomic uint32_t relays;                 /* chosen for it and not yet ended: what "least loaded" looks at */
     _Atomic enum client_session_state state; /* its shard writes ENDED, the main thread everything else */
     _Atomic bool saturated;                  /* its shard has no more to give: others are chosen first */
+    _Atomic uint32_t lanes_asked;            /* for striped connections that began elsewhere, and not answered */
     _Atomic uint32_t stripes;                /* what its server's hello says of them; 0: none, or not known yet */
     struct list stripings;                   /* its shard: of forward_stripe.c, those that began on it */
     bool over;                               /* its shard */
@@ -57,9 +58,13 @@ void client_forward_answered(struct forward *forward, bool success);
 void client_forward_cancelled(struct forward *forward, bool success);
 void client_listener_closed(struct forward *forward);
 
+/* Its server has left so many lanes unanswered as it answers at once: perhaps for long before it counts as lost, or for
+ * ever. Each more would leave a channel there with its window, longer than the connection that it was for. */
+bool client_session_is_silent(const struct client_session *session);
 /* The session with the fewest relays among those whose shard is not saturated (if all are, among all), of those that
  * `fits` (NULL: all do); NULL: none serves. With Stripes, one that can carry lanes comes before any that cannot, or has
- * not said it yet. Counts the relay to come (client_relay_ended undoes it). Any shard. */
+ * not said it yet, and that before one that is silent. Counts the relay to come (client_relay_ended undoes it). Any
+ * shard. */
 typedef bool client_fits_fn(const void *arg, const struct client_session *session);
 struct client_session *client_choose_session(struct client *client, client_fits_fn *fits, const void *arg);
 void client_relay_ended(struct client_session *session);

@@ -17,7 +17,7 @@ struct lane {
     uint32_t identity;
     _Atomic bool taken;
     bool founds; /* it leads to the target, the others to the striped connection */
-    bool asks;   /* counted in `asked` */
+    bool asks;   /* counted in its session's lanes_asked */
 };
 
 struct striping {
@@ -33,17 +33,11 @@ struct striping {
     struct lane lanes[];
 };
 
-/* Lanes more that each session was asked for, and that its server has not answered, which it does at once. Where so
- * many wait, the session says nothing, perhaps for long before it counts as lost, or for ever: each lane more would
- * leave a channel there with its window, and longer than the connection that it was for. */
-#define ASKED_MAX 32u
-static _Atomic unsigned asked[LIMIT_SHARDS];
-
 static void answered(struct lane *lane) {
     if (!lane->asks)
         return;
     lane->asks = false;
-    atomic_fetch_sub(&asked[lane->route.session->index], 1);
+    atomic_fetch_sub(&lane->route.session->lanes_asked, 1);
 }
 
 static void let_go(struct striping *striping) {
@@ -96,7 +90,7 @@ static void take_lane(struct lane *lane, struct client_session *session, bool fo
     lane->founds = founds;
     lane->asks = !founds; /* a target may take its time */
     if (lane->asks)
-        atomic_fetch_add(&asked[session->index], 1);
+        atomic_fetch_add(&session->lanes_asked, 1);
     atomic_store(&lane->taken, true);
     atomic_fetch_add(&striping->holders, 1);
     striping->lanes_opened++;
@@ -113,7 +107,7 @@ static void open_joining(void *arg, int64_t fd) {
 
 static bool could_carry(const void *arg, const struct client_session *session) {
     const struct striping *striping = arg;
-    if (atomic_load(&session->stripes) < 2 || atomic_load(&asked[session->index]) >= ASKED_MAX)
+    if (atomic_load(&session->stripes) < 2 || client_session_is_silent(session))
         return false;
     for (unsigned i = 0; i < striping->lanes_max; i++)
         if (atomic_load(&striping->lanes[i].taken) && striping->lanes[i].route.session == session)

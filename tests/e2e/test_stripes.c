@@ -169,6 +169,7 @@ Test(stripes, the_first_connection_is_frozen) {
 /* Nobody asks whether it is there. Every one of these connections ends, and what it leaves does not grow with their
  * number. */
 Test(stripes, a_frozen_connection_that_counts_as_alive) {
+    char why[128] = "";
     struct target *target = target_start("127.0.0.1", TARGET_TRAFFIC);
     leat = world_leat(&world, "-v", "-o", world_format("Stripes=%u", STRIPES), "-L",
                       world_format("%u:127.0.0.1:%u", local, target_port(target)), NULL);
@@ -183,6 +184,8 @@ Test(stripes, a_frozen_connection_that_counts_as_alive) {
     expect_soon(process_lines(leat, ": connection closed: ") == MANY, 10);
     expect_soon(process_descriptors(leat) < before + MANY / 2, 10);
     cr_expect_lt(process_descriptors(world.server), before + MANY / 2);
+    /* None begins there either, however many there are elsewhere. */
+    cr_expect_eq(traffic_many("127.0.0.1", local, 150, 150, 1000, 1000, why, sizeof(why)), 0, "%s", why);
     target_stop(target);
     process_kill(leat, SIGINT);
     cr_expect_eq(process_wait(leat, 20), 0, "%s", process_log(leat));
