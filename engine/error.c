@@ -11,6 +11,8 @@ const char *err_text(int err) {
         return "out of memory";
     case ERR_LIMIT:
         return "limit reached";
+    case ERR_FILES:
+        return "too many open files";
     case ERR_SYSTEM:
         return "system error";
     case ERR_FULL:
@@ -69,7 +71,7 @@ int err_from_errno(int error_number) {
         return ERR_NOMEM;
     case EMFILE:
     case ENFILE:
-        return ERR_LIMIT;
+        return ERR_FILES;
     case EPIPE:
         return ERR_CLOSED;
     case ECONNRESET:

@@ -30,6 +30,7 @@ enum err {
     ERR_CANCELED = -21,    /* the operation was cancelled by its owner */
     ERR_ACCESS = -22,      /* permission denied */
     ERR_INUSE = -23,       /* address already in use */
+    ERR_FILES = -24,       /* no descriptor is free */
 };
 
 /* Short lower-case text for a log line ("connection refused"); never NULL. */

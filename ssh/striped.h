@@ -35,14 +35,14 @@ struct striped_name {
 
 /* Takes app_fd over. Its first lane's other end is in *lane_fd then, the caller's. lanes_max: 1..STRIPE_LANES_MAX. key:
  * NULL makes a random one. name: copied; a server's striped is found by it and its key from any thread as long as it
- * lives, NULL, or beyond LIMIT_STRIPES: it is not found. ERR_NOMEM, ERR_LIMIT (descriptors, budget, and a key that is
+ * lives, NULL, or beyond LIMIT_STRIPES: it is not found. ERR_NOMEM, ERR_FILES, ERR_LIMIT (budget, and a key that is
  * there already), ERR_SYSTEM: app_fd is still the caller's. The shard's thread. */
 MUST_USE int striped_start(struct shard *shard, int app_fd, struct window_budget *budget, uint32_t window_max,
                            unsigned lanes_max, const struct striped_name *name, const uint8_t *key,
                            const struct striped_watcher *watcher, void *owner, struct striped **striped, int *lane_fd);
 struct striped_state striped_state(const struct striped *striped);
 const uint8_t *striped_key(const struct striped *striped);
-/* One lane more: its other end, and its identity. ERR_LIMIT: has lanes_max, or descriptors; ERR_CLOSED: it ends;
+/* One lane more: its other end, and its identity. ERR_LIMIT: has lanes_max; ERR_FILES; ERR_CLOSED: it ends;
  * ERR_REFUSED: the peer calls that identity lost. Its shard's thread. */
 MUST_USE int striped_join(struct striped *striped, int *lane_fd, uint32_t *identity);
 /* The same for a server, from any thread, by user and key (compared in constant time): the lane is handed to its shard.

@@ -55,7 +55,7 @@ static inline bool striped_is_open(const struct striped *striped) {
 /* ---- striped_lane.c ---- */
 /* Queues a private copy. ERR_NOMEM: only some of it was. */
 MUST_USE int striped_write(struct conn *conn, const uint8_t *data, size_t len);
-/* A lane's two ends. ERR_LIMIT, ERR_NOMEM, ERR_SYSTEM. */
+/* A lane's two ends. ERR_FILES, ERR_NOMEM, ERR_SYSTEM. */
 MUST_USE int striped_lane_make(int fds[2]);
 /* Takes fd over: the near end of a new lane. ERR_LIMIT, ERR_NOMEM, ERR_REFUSED: it is still the caller's. */
 MUST_USE int striped_lane_add(struct striped *striped, int fd, uint32_t identity);

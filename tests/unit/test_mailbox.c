@@ -160,7 +160,7 @@ Test(mailbox, no_descriptor_is_an_error) {
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &zero), 0);
     int err = mailbox_create(SIZE, &none);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    cr_assert_eq(err, ERR_LIMIT);
+    cr_assert_eq(err, ERR_FILES);
     cr_assert_null(none);
 }
 

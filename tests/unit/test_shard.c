@@ -473,7 +473,7 @@ Test(thread, a_start_that_fails_says_why_and_leaves_nothing) {
     int err = shard_start(&options, &threaded);
     int error_number = errno;
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    cr_assert_eq(err, ERR_LIMIT);
+    cr_assert_eq(err, ERR_FILES);
     cr_assert_eq(error_number, EMFILE);
     cr_assert_null(threaded);
 }

@@ -299,7 +299,7 @@ RIG_TEST(striped, no_descriptors) {
     rig_limit_descriptors(fds[1] + 1);
     cr_assert_eq(striped_start(&rig.shard, fds[0], &rig.budget, MIB, 3, &rig_name, rig_key, &server_watcher, NULL,
                                &striped, &fd),
-                 ERR_LIMIT);
+                 ERR_FILES);
     rig_unlimit_descriptors();
     cr_assert_eq(striped_find_join("user", rig_key, 1, anybody, NULL, &fd), ERR_REFUSED);
     cr_assert_eq(atomic_load(&rig.budget.used), 0);
