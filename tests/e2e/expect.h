@@ -41,9 +41,10 @@ static inline void expect_failure_line(struct process *leat, const char *why) {
 #define expect_soon(condition, seconds)                                                                                \
     do {                                                                                                               \
         double deadline_ = now_seconds() + world_deadline(seconds);                                                    \
-        while (!(condition) && now_seconds() < deadline_)                                                              \
+        bool soon_;                                                                                                    \
+        while (!(soon_ = (condition)) && now_seconds() < deadline_)                                                    \
             pause_seconds(0.01);                                                                                       \
-        cr_expect((condition), "not in time: %s", #condition);                                                         \
+        cr_expect(soon_, "not in time: %s", #condition);                                                               \
     } while (0)
 
 /* A server writes its log in its own time: the client may be told of a login before the log is. */
