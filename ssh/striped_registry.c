@@ -26,9 +26,9 @@ struct striped_entry {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-/* As many as there ever were entries at once, in powers of two. */
-static struct list chain_first = {&chain_first, &chain_first}, *chains = &chain_first;
-static unsigned chains_count = 1, entries_count;
+static struct list chains[LIMIT_STRIPES]; /* as many as there are entries at most; zeroed before the first */
+static unsigned entries_count;
+_Static_assert((LIMIT_STRIPES & (LIMIT_STRIPES - 1)) == 0, "a chain is chosen by some bits of a hash");
 #define KEY_WORDS (STRIPED_KEY_BYTES / sizeof(uint32_t))
 static uint64_t secret[KEY_WORDS]; /* so that nobody can choose keys that share a chain */
 
@@ -47,7 +47,18 @@ static struct list *chain_of(const uint8_t *key) {
         memcpy(&word, key + i * sizeof word, sizeof word);
         sum += secret[i] * word;
     }
-    return &chains[(sum >> 32) & (chains_count - 1)];
+    return &chains[(sum >> 32) & (LIMIT_STRIPES - 1)];
+}
+
+/* The secret is drawn before anything is hashed. ERR_SYSTEM: there is none to be had. */
+static int chains_make(void) {
+    if (chains[0].next != NULL)
+        return 0;
+    if (getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret)
+        return ERR_SYSTEM;
+    for (unsigned i = 0; i < LIMIT_STRIPES; i++)
+        list_init(&chains[i]);
+    return 0;
 }
 
 /* All of a chain are looked at, each key to its end: how long it takes says how many they are, and nothing about their
@@ -76,42 +87,14 @@ static struct striped_entry *entry_new(const struct striped_name *name, const ui
     return entry;
 }
 
-static void move_chain(struct list *chain) {
-    for (struct list *node; (node = list_first(chain)) != NULL;) {
-        list_remove(node);
-        list_push_back(chain_of(list_entry(node, struct striped_entry, node)->key), node);
-    }
-}
-
-/* Twice as many chains. The first time, while a single one needs no secret, that is drawn. */
-static int chains_grow(void) {
-    unsigned old_count = chains_count;
-    struct list *old = chains, *more = malloc(2 * old_count * sizeof *more);
-    if (more == NULL)
-        return ERR_NOMEM;
-    if (old == &chain_first && getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret) {
-        free(more);
-        return ERR_SYSTEM;
-    }
-    for (unsigned i = 0; i < 2 * old_count; i++)
-        list_init(&more[i]);
-    chains = more;
-    chains_count = 2 * old_count;
-    for (unsigned i = 0; i < old_count; i++)
-        move_chain(&old[i]);
-    if (old != &chain_first)
-        free(old);
-    return 0;
-}
-
 static int entry_add(struct striped_entry *entry) {
+    int err = chains_make();
+    if (err != 0)
+        return err;
     if (find(entry->texts, entry->key) != NULL)
         return ERR_LIMIT;
     if (entries_count == LIMIT_STRIPES)
         return ERR_FULL;
-    int err = entries_count == chains_count ? chains_grow() : 0;
-    if (err != 0)
-        return err;
     list_push_back(chain_of(entry->key), &entry->node);
     entries_count++;
     return 0;
@@ -195,7 +178,7 @@ int striped_find_join(const char *user, const uint8_t *key, uint32_t identity,
                       bool (*may)(void *arg, const char *host, uint16_t port), void *arg, int *lane_fd) {
     int err = ERR_REFUSED;
     pthread_mutex_lock(&lock);
-    struct striped_entry *entry = find(user, key);
+    struct striped_entry *entry = entries_count > 0 ? find(user, key) : NULL;
     if (entry != NULL && may(arg, entry->host, entry->port))
         err = entry_join(entry, identity, lane_fd);
     pthread_mutex_unlock(&lock);
