@@ -108,7 +108,7 @@ static bool is_way_full(const struct proxy *proxy, unsigned side) {
     return proxy->flights[side].bytes >= proxy->way_bytes_max;
 }
 
-/* False: there is nothing more to read for now. */
+/* False: there is nothing more to read yet. */
 static bool read_piece(struct proxy *proxy, struct end *end) {
     static unsigned char buffer[PIECE_BYTES];
     struct piece *piece;

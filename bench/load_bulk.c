@@ -138,7 +138,7 @@ static void on_report(struct job *job, struct flow *flow) {
         on_final(job, flow);
 }
 
-/* False: nothing more for now, or the flow is no more. */
+/* False: nothing more yet, or the flow is no more. */
 static bool read_report(struct job *job, struct flow *flow) {
     struct bulk *bulk = &flow->bulk;
     size_t left = sizeof(bulk->report) - bulk->report_have;

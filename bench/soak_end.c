@@ -128,7 +128,7 @@ static void end_closed(struct soak_load *load, struct soak_end *end) {
     end->flow->moved_ns = load_now();
 }
 
-/* One read. False: no more for now. */
+/* One read. False: no more yet. */
 static bool end_read(struct soak_load *load, struct soak_end *end) {
     int64_t n = load_receive_stream(&end->in, end->fd, load->buffer, most_to_read(load, end));
     if (n == -EAGAIN)
@@ -161,7 +161,7 @@ static bool wants_to_send(const struct soak_load *load, const struct soak_end *e
            now >= end->write_at_ns;
 }
 
-/* One send. False: no more for now. */
+/* One send. False: no more yet. */
 static bool end_send(struct soak_load *load, struct soak_end *end) {
     const struct soak_stall *stall = &end->flow->script.stalls[end->side];
     bool stalls = stalls_out(load, end) && stall->at > end->out.at;

@@ -115,7 +115,7 @@ static void way_finish(struct way *way) {
     io_shutdown(way->relay->shard->io, way->to->fd, SHUT_WR);
 }
 
-/* What a read came to: bytes of it, 0 when there is nothing for now or no more for good, or -errno. */
+/* What a read came to: bytes of it, 0 when there is nothing yet or no more for good, or -errno. */
 static ssize_t way_read(struct way *way, ssize_t got) {
     if (got > 0)
         return got;

@@ -34,7 +34,7 @@ struct server_connection {
     struct timer idle;   /* ChannelTimeout of all channels together */
     uint32_t channels_open;
     /* private */
-    struct task look; /* what the state asks for now, at the end of the turn */
+    struct task look; /* what the state asks for, at the end of the turn */
     bool has_handshake;
 };
 

@@ -30,7 +30,7 @@ static void make(struct place *place, enum io_backend backend, const char *state
     place_serve(place, backend, text);
 }
 
-/* Everything the server says until it closes or has nothing more to say for now. */
+/* Everything the server says until it closes or has nothing more to say yet. */
 static size_t receive_some(struct place *place, int fd, char *text, size_t cap, size_t at_least) {
     size_t len = 0;
     for (int i = 0; i < 4000; i++) {
