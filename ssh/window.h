@@ -71,8 +71,8 @@ bool window_grant_due(const struct window *window);
 /* Bytes to grant now with a WINDOW_ADJUST, counted as granted; 0 when none is due. May grow the target first and then
  * grants the growth too. */
 MUST_USE uint32_t window_grant(struct window *window, uint64_t now_ns);
-/* The same where the peer shall have no more than `most` bytes under way meanwhile; what it has been granted beyond that
- * stands. The rest stays owed. */
+/* The same where the peer shall have no more than `most` bytes under way meanwhile; what it has been granted beyond
+ * that stands. The rest stays owed. */
 bool window_grant_due_within(const struct window *window, uint32_t most);
 MUST_USE uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_ns);
 /* Doubles it at once, while the budget lasts: for who knows that it is too small, whatever its round trip seems to be.
