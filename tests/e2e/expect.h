@@ -37,15 +37,20 @@ static inline void expect_failure_line(struct process *leat, const char *why) {
     cr_expect_eq(process_lines(leat, "leat: "), 1, "%s", process_log(leat));
 }
 
-/* Waits until condition holds; the deadline fails the test. */
-#define expect_soon(condition, seconds)                                                                                \
+#define expect_soon_or_say(condition, seconds, ...)                                                                    \
     do {                                                                                                               \
         double deadline_ = now_seconds() + world_deadline(seconds);                                                    \
         bool soon_;                                                                                                    \
         while (!(soon_ = (condition)) && now_seconds() < deadline_)                                                    \
             pause_seconds(0.01);                                                                                       \
-        cr_expect(soon_, "not in time: %s", #condition);                                                               \
+        cr_expect(soon_, __VA_ARGS__);                                                                                 \
     } while (0)
+
+/* Waits until condition holds; the deadline fails the test. */
+#define expect_soon(condition, seconds) expect_soon_or_say(condition, seconds, "not in time: %s", #condition)
+/* … and shows what the process has said by then. */
+#define expect_soon_of(process, condition, seconds)                                                                    \
+    expect_soon_or_say(condition, seconds, "not in time: %s; %s: %s", #condition, (process)->name, process_log(process))
 
 /* A server writes its log in its own time: the client may be told of a login before the log is. */
 #define expect_logins(world, count) expect_soon(world_logins(world) == (count), 10)

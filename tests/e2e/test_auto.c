@@ -61,7 +61,7 @@ static const char *state_now(const char *first) {
     const char *mark = "connection 0 to";
     unsigned before = process_lines(leat, mark);
     process_kill(leat, SIGUSR1);
-    expect_soon(process_lines(leat, mark) == before + 1, 30);
+    expect_soon_of(leat, process_lines(leat, mark) == before + 1, 30);
     const char *log = process_log(leat), *last = "";
     for (const char *at = log; (at = strstr(at, first)) != NULL; at++)
         last = at;
@@ -80,12 +80,12 @@ static bool is_saturated(void) {
 
 /* Saturated all the while, and still one connection. */
 static void expect_stays_at_one(void) {
-    expect_soon(is_saturated(), 20);
+    expect_soon_of(leat, is_saturated(), 20);
     double until = now_seconds() + STARVED_SECONDS;
     while (now_seconds() < until && process_running(leat))
         pause_seconds(0.1);
     cr_expect_eq(process_lines(leat, "connection 1 added"), 0, "%s", process_log(leat));
-    cr_expect_eq(world_logins(&world), 1);
+    cr_expect_eq(world_logins(&world), 1, "%s", process_log(leat));
 }
 
 static bool adds(unsigned index, double seconds) {
@@ -118,10 +118,10 @@ Test(auto_connections, eight_flows_get_another_and_it_goes_when_they_have_gone) 
     starve_end();
     close_pairs();
     cr_assert(process_says(leat, "connection 1 closed", 60), "%s", process_log(leat));
-    expect_soon(counts(1), 10);
+    expect_soon_of(leat, counts(1), 10);
     expect_traffic();
     cr_expect_eq(process_lines(leat, " lost: "), 0, "%s", process_log(leat));
-    cr_expect_eq(world_logins(&world), 2);
+    cr_expect_eq(world_logins(&world), 2, "%s", process_log(leat));
     expect_clean_end(leat);
 }
 
@@ -165,7 +165,7 @@ Test(auto_connections, a_key_with_a_passphrase_stays_at_one) {
     starve(leat, "leat/0");
     load_start(FLOWS);
     pause_seconds(STARVED_SECONDS);
-    cr_expect_eq(world_logins(&world), 1);
+    cr_expect_eq(world_logins(&world), 1, "%s", process_log(leat));
     char *asked = world_read(world_path(&world, "asked"));
     cr_expect_eq(strchr(asked, '\n'), strrchr(asked, '\n'), "asked more than once: %s", asked);
     free(asked);
@@ -216,8 +216,8 @@ Test(auto_connections, a_refusal_is_borne) {
     starve(leat, "leat/0");
     load_start(FLOWS);
     cr_assert(process_says(leat, "no other connection: ", 30), "%s", process_log(leat));
-    cr_expect_eq(process_lines(leat, "connection 1 added"), 0);
-    expect_soon(refusals() > before, 10);
+    cr_expect_eq(process_lines(leat, "connection 1 added"), 0, "%s", process_log(leat));
+    expect_soon_of(world.server, refusals() > before, 10);
     close(fd);
     cr_assert(adds(1, 60), "%s", process_log(leat));
     cr_expect_eq(process_lines(leat, " lost: "), 0, "%s", process_log(leat));
@@ -275,7 +275,7 @@ Test(auto_connections, new_flows_avoid_a_saturated_shard) {
     start("2", "2");
     starve(leat, "leat/0");
     load_start(1); /* the first flow is the first connection's */
-    expect_soon(is_saturated(), 20);
+    expect_soon_of(leat, is_saturated(), 20);
     for (unsigned i = 0; i < 4; i++)
         cr_assert(pair_open(&later[i], "127.0.0.1", local, listener, 20));
     (void)state_now("connection 0 to");

@@ -56,7 +56,7 @@ static const char *shard_now(unsigned index) {
     const char *mark = world_format("shard %u: ", index), *last = "";
     unsigned before = process_lines(world.server, mark);
     process_kill(world.server, SIGUSR1);
-    expect_soon(printed(before + 1), 30);
+    expect_soon_of(world.server, printed(before + 1), 30);
     for (const char *at = process_log(world.server); (at = strstr(at, mark)) != NULL; at++)
         last = at + strlen(mark);
     return last;
@@ -80,20 +80,20 @@ static bool is_saturated(unsigned index) {
 }
 
 Test(spread, by_number_while_none_is_saturated) {
-    expect_soon(has(0, 0, 0) && has(1, 0, 0), 20);
+    expect_soon_of(world.server, has(0, 0, 0) && has(1, 0, 0), 20);
     open_later();
-    expect_soon(has(0, 0, 2), 20);
-    expect_soon(has(1, 0, 2), 20);
-    cr_expect_not(is_saturated(0));
-    cr_expect_not(is_saturated(1));
+    expect_soon_of(world.server, has(0, 0, 2), 20);
+    expect_soon_of(world.server, has(1, 0, 2), 20);
+    cr_expect_not(is_saturated(0), "%s", process_log(world.server));
+    cr_expect_not(is_saturated(1), "%s", process_log(world.server));
 }
 
 Test(spread, new_connections_avoid_a_saturated_shard) {
     load_start();
     starve(world.server, "leat/0");
-    expect_soon(is_saturated(0), 30);
+    expect_soon_of(world.server, is_saturated(0), 30);
     open_later();
-    expect_soon(has(0, 0, 1), 20);
+    expect_soon_of(world.server, has(0, 0, 1), 20);
     cr_expect(has(1, 0, LATER), "%s", process_log(world.server));
     /* SSH as well; nobody has to log in for that. */
     for (; strangers_count < 3; strangers_count++) {
@@ -106,10 +106,10 @@ Test(spread, new_connections_avoid_a_saturated_shard) {
     /* It gets its processor back and has less to do than the other: it is chosen again. */
     pump_stop();
     starve_end();
-    expect_soon(!is_saturated(0), 30);
+    expect_soon_of(world.server, !is_saturated(0), 30);
     cr_assert(pair_open(&later[later_count], "127.0.0.1", relay, listener, 20));
     later_count++;
-    expect_soon(has(0, 0, 2), 20);
+    expect_soon_of(world.server, has(0, 0, 2), 20);
     process_kill(world.server, SIGTERM);
     close_later();
     pair_close(&bulk);
@@ -120,8 +120,8 @@ Test(spread, new_connections_avoid_a_saturated_shard) {
 Test(spread, saturation_ends_with_the_last_connection) {
     load_start();
     starve(world.server, "leat/0");
-    expect_soon(is_saturated(0), 30);
+    expect_soon_of(world.server, is_saturated(0), 30);
     pump_stop();
     pair_close(&bulk);
-    expect_soon(has(0, 0, 0) && !is_saturated(0), 30);
+    expect_soon_of(world.server, has(0, 0, 0) && !is_saturated(0), 30);
 }
