@@ -3,6 +3,7 @@
 #include "engine/listener.h"
 #include "engine/resolve.h"
 #include "ssh/server_internal.h"
+#include "tests/port.h"
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <netinet/in.h>
@@ -38,22 +39,19 @@ static uint16_t port_of(int fd) {
     return address_port((struct sockaddr *)&address);
 }
 
-/* A port that was free a moment ago. */
 static uint16_t free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd;
-    cr_assert_eq(listen_bind((struct sockaddr *)&address, sizeof address, 1, &fd), 0);
-    uint16_t port = port_of(fd);
-    close(fd);
+    uint16_t port = port_choose();
+    cr_assert_neq(port, 0);
     return port;
 }
 
 /* Somebody else listens there. */
 static int occupy(uint16_t *port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *port = free_port();
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd;
     cr_assert_eq(listen_bind((struct sockaddr *)&address, sizeof address, 1, &fd), 0);
-    *port = port_of(fd);
     return fd;
 }
 
