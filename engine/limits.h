@@ -77,6 +77,7 @@
 #define LIMIT_PATH_BUFFER_BYTES (128 << 20) /* TCP's, each way, on a long path where the system allows so much */
 #define LIMIT_PATH_LOOK_BYTES (1u << 20)    /* sent from one look at the path to the next */
 #define LIMIT_TRIM_NS UINT64_C(1000000000)  /* memory that was not used for so long goes back to the system */
+#define LIMIT_IDLE_TURNS 16u                /* of a shard in that time: it has next to nothing to do */
 #define LIMIT_SHORT_PATH_US 500u            /* a round trip below this makes a short path */
 #define LIMIT_SHORT_PATH_BYTES (1u << 20)   /* the kernel's receive buffer there: 1 GB/s and more, and little queue */
 #define LIMIT_QUIET_NS UINT64_C(1000000000) /* without input for so long, a session gives its buffers back */

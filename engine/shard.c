@@ -40,12 +40,13 @@ static void mailbox_watch(struct shard *shard) {
         io_poll(shard->io, &shard->mailbox_poll, mailbox_fd(shard->mailbox), POLLIN);
 }
 
-bool shard_trim(struct shard *shard, bool is_idle) {
+bool shard_trim(struct shard *shard, uint64_t turns) {
+    bool is_idle = turns <= LIMIT_IDLE_TURNS, has_slept = turns <= 1;
     if (is_idle)
         io_trim(shard->io);
-    bool more = slot_pool_trim(&shard->slots);
+    bool more = slot_pool_trim(&shard->slots, is_idle);
     more |= ring_pool_trim(&shard->rings);
-    if (is_idle)
+    if (has_slept) /* while it goes on, others that allocate wait */
         heap_purge();
     else
         heap_decay();
@@ -57,11 +58,11 @@ static void trim_soon(struct shard *shard) {
     timer_arm(&shard->timers, &shard->trim, shard_now(shard) + LIMIT_TRIM_NS);
 }
 
-/* Idle: nothing but this timer has made a turn since it was armed. */
+/* Idle is not only who slept all the time: something looks after a connection now and then, or somebody types. */
 static void on_trim(struct timer *timer) {
     struct shard *shard = list_entry(timer, struct shard, trim);
-    bool is_idle = shard->turn - shard->trim_turn <= 1;
-    if (shard_trim(shard, is_idle) || !is_idle)
+    uint64_t turns = shard->turn - shard->trim_turn;
+    if (shard_trim(shard, turns) || turns > LIMIT_IDLE_TURNS)
         trim_soon(shard);
     else
         shard->trim_turn = shard->turn;

@@ -46,10 +46,12 @@ struct shard {
     uint64_t trim_turn; /* in which it was armed */
 };
 
-/* A shard with a thread does it by itself, every LIMIT_TRIM_NS while it has work and until all is given back. Buffers
- * that were not in use since the last call go back to the system, and of an idle one the allocator's memory too. True:
- * there is more for a later call. */
-bool shard_trim(struct shard *shard, bool is_idle);
+/* A shard with a thread does it by itself, every LIMIT_TRIM_NS while it has work and until all is given back. turns:
+ * how many it has made since the last time. Buffers that were not in use since then go back to the system. A shard of
+ * LIMIT_IDLE_TURNS at most is idle: all buffers that are not in use do. Of one at most, it has slept but for this: the
+ * allocator's memory does, too, of all threads; else what the allocator has not needed for long. True: there is more
+ * for a later call. */
+bool shard_trim(struct shard *shard, uint64_t turns);
 
 struct shard_options {
     enum io_backend backend;

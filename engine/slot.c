@@ -125,7 +125,9 @@ static void give_back_cold(struct slot_pool *pool) {
 }
 
 /* The free list is a stack: those at its end, as many as were free when fewest were, have not been taken. */
-bool slot_pool_trim(struct slot_pool *pool) {
+bool slot_pool_trim(struct slot_pool *pool, bool all) {
+    if (all)
+        pool->free_low = pool->free_count;
     uint32_t warm = pool->free_count - pool->free_low;
     bool any = false;
     for (struct slot *slot = pool->free; slot; slot = slot->next) {

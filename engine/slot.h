@@ -46,9 +46,9 @@ struct slot *slot_take(struct slot_pool *pool); /* len = 0, next = NULL; NULL wh
 /* Returns a slot; wakes at most one waiter, the longest waiting, from within this call (its callback may take slots).
  */
 void slot_put(struct slot_pool *pool, struct slot *slot);
-/* Gives the memory of all slots that were free all the time since the last call back to the system. True: there is more
- * that a later call may give back. */
-bool slot_pool_trim(struct slot_pool *pool);
+/* Gives the memory of slots back to the system: of those that were free all the time since the last call, or of all
+ * that are free now. True: there is more that a later call may give back. */
+bool slot_pool_trim(struct slot_pool *pool, bool all);
 /* Waits (FIFO) for slots; a no-op when already waiting. slot_unwait is a no-op when not waiting. */
 void slot_wait(struct slot_pool *pool, struct slot_waiter *waiter);
 void slot_unwait(struct slot_waiter *waiter);

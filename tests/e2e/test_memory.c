@@ -136,7 +136,7 @@ Test(memory, goes_back_after_the_load) {
     start();
     pause_seconds(3); /* what the start needed has gone back */
     long client = process_rss_kib(leat), server = process_rss_kib(world.server);
-    hold(MANY / 2);
+    hold(MANY);
     cr_expect_eq(traffic_many("127.0.0.1", traffic_port, 32, 7, 4u << 20, 4u << 20, why, sizeof(why)), 0, "%s", why);
     cr_expect_gt(process_rss_kib(leat), client * 6 / 5, "a load that takes memory");
     release_all();

@@ -259,21 +259,33 @@ Test(slot, trim_gives_back_what_was_not_in_use) {
     struct slot_pool pool;
     struct slot *slots[COUNT];
     cr_assert_eq(slot_pool_init(&pool, 32768, COUNT), ERR_OK);
-    cr_assert_not(slot_pool_trim(&pool), "nothing was ever taken");
+    cr_assert_not(slot_pool_trim(&pool, false), "nothing was ever taken");
     take_and_fill(&pool, slots, COUNT);
     size_t full = resident(&pool);
     put_all(&pool, slots, COUNT);
-    cr_assert(slot_pool_trim(&pool), "all were in use since the last call");
+    cr_assert(slot_pool_trim(&pool, false), "all were in use since the last call");
     cr_assert_eq(resident(&pool), full);
     for (unsigned i = 0; i < 10; i++) { /* a few stay in use */
         take_and_fill(&pool, slots, FEW);
         put_all(&pool, slots, FEW);
     }
-    cr_assert(slot_pool_trim(&pool));
+    cr_assert(slot_pool_trim(&pool, false));
     cr_assert_leq(resident(&pool), full * (FEW + 1) / COUNT);
-    cr_assert_not(slot_pool_trim(&pool));
+    cr_assert_not(slot_pool_trim(&pool, false));
     cr_assert_eq(resident(&pool), 0);
-    cr_assert_not(slot_pool_trim(&pool));
+    cr_assert_not(slot_pool_trim(&pool, false));
+    slot_pool_deinit(&pool);
+}
+
+Test(slot, trim_of_all_leaves_nothing_for_later) {
+    enum { COUNT = 64 };
+    struct slot_pool pool;
+    struct slot *slots[COUNT];
+    cr_assert_eq(slot_pool_init(&pool, 32768, COUNT), ERR_OK);
+    take_and_fill(&pool, slots, COUNT);
+    put_all(&pool, slots, COUNT);
+    cr_assert_not(slot_pool_trim(&pool, true));
+    cr_assert_eq(resident(&pool), 0);
     slot_pool_deinit(&pool);
 }
 
@@ -287,8 +299,8 @@ Test(slot, trim_leaves_taken_ones_alone) {
     for (unsigned i = 0; i < COUNT; i++)
         if (i % 3 != 0)
             slot_put(&pool, slots[i]);
-    (void)slot_pool_trim(&pool);
-    (void)slot_pool_trim(&pool);
+    (void)slot_pool_trim(&pool, false);
+    (void)slot_pool_trim(&pool, true);
     for (unsigned i = 0; i < COUNT; i += 3)
         for (unsigned at = 0; at < pool.payload_max; at++)
             cr_assert_eq(slots[i]->data[at], 0x5A, "slot %u, byte %u", i, at);
