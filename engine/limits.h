@@ -112,7 +112,10 @@
 
 /* How busy a shard is, and `Connections auto`. */
 #define LIMIT_SATURATION_WINDOW_NS UINT64_C(250000000) /* looked at so often */
+#define LIMIT_SATURATION_QUIET_NS UINT64_C(1000000000) /* … while nothing is busy: seen so much later when it is */
 #define LIMIT_SATURATION_SAMPLES 4u                    /* so many windows are judged together */
+#define LIMIT_IDLE_PERCENT 10u                         /* less is no work: who only looks waits for a processor, too */
+#define LIMIT_IDLE_WINDOWS 8u                          /* … in so many: one that waits long is not idle */
 #define LIMIT_SATURATED_PERCENT 90u                    /* busy */
 #define LIMIT_UNSATURATED_PERCENT 75u                  /* saturated no more */
 #define LIMIT_AUTO_BULK_BYTES (256u << 10)             /* several flows' in one of them are worth another connection */

@@ -16,8 +16,6 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#define QUIET_NS SECOND_NS /* between two looks at a tunnel that carries nothing */
-
 /* A handshake on a thread of its own. */
 struct attempt {
     bool running; /* the thread is not joined yet */
@@ -250,15 +248,20 @@ static void run_measure(void *arg, int64_t value) {
     client_tell(session->client, on_measured_news, session, recent);
 }
 
-static void sample_shards(struct connections *connections, uint64_t now_ns) {
+/* Are all of them idle? */
+static bool sample_shards(struct connections *connections, uint64_t now_ns) {
     struct client *client = connections->client;
-    for (unsigned i = 0; i < client->shards_count; i++)
+    bool all_idle = true;
+    for (unsigned i = 0; i < client->shards_count; i++) {
         saturation_sample(&connections->saturations[i], now_ns, shard_busy_ns(client->shards[i]));
+        all_idle = all_idle && saturation_is_idle(&connections->saturations[i]);
+    }
     for (unsigned i = 0; i < client->sessions_count; i++) {
         struct client_session *session = &client->sessions[i];
         if (session->open)
             atomic_store(&session->saturated, connections->saturations[session->shard->index].saturated);
     }
+    return all_idle;
 }
 
 static enum auto_presence presence_of(const struct client_session *session) {
@@ -322,8 +325,8 @@ void client_connections_go_on(struct client *client) {
     uint64_t now_ns = deadline_now_ns();
     if (!is_looked_at(connections) || now_ns < connections->next_ns)
         return;
-    connections->next_ns = now_ns + (carries_nothing(client) ? QUIET_NS : LIMIT_SATURATION_WINDOW_NS);
-    sample_shards(connections, now_ns);
+    bool quiet = sample_shards(connections, now_ns) || carries_nothing(client);
+    connections->next_ns = now_ns + (quiet ? LIMIT_SATURATION_QUIET_NS : LIMIT_SATURATION_WINDOW_NS);
     if (connections->stays == NULL)
         decide(connections, now_ns);
 }

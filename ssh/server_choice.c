@@ -33,18 +33,22 @@ static void on_look(struct timer *timer) {
     uint64_t now = shard_now(first);
     if (server_load(main) == 0) /* nobody is woken for nothing */
         return forget(&main->server);
+    main->all_idle = true;
     for (uint32_t i = 0; i < main->server.shards_count; i++) {
         struct server_shard *on = &main->server.shards[i];
         saturation_sample(&on->saturation, now, shard_busy_ns(on->shard));
         atomic_store(&on->saturated, on->saturation.saturated);
+        main->all_idle = main->all_idle && saturation_is_idle(&on->saturation);
     }
-    timer_arm(&first->timers, timer, now + LIMIT_SATURATION_WINDOW_NS);
+    timer_arm(&first->timers, timer, now + (main->all_idle ? LIMIT_SATURATION_QUIET_NS : LIMIT_SATURATION_WINDOW_NS));
 }
 
 void server_watch(struct server_main *main) {
     struct shard *first = main->server.shards[0].shard;
-    if (main->server.shards_count == 1 || timer_armed(&main->look))
+    if (main->server.shards_count == 1 || (timer_armed(&main->look) && !main->all_idle))
         return;
+    forget(&main->server);
+    main->all_idle = false;
     main->look.on_timer = on_look;
     timer_arm(&first->timers, &main->look, shard_now(first));
 }

@@ -47,6 +47,7 @@ struct server_main {
     struct server_generation *generation;
     struct mailbox *news; /* what shards tell the main thread */
     struct timer look;    /* shard 0's: how busy the shards are */
+    bool all_idle;        /* … and it comes rarely, until somebody does */
     struct list listens;
     uint32_t listeners_open;
     enum server_state state;
@@ -102,7 +103,8 @@ void server_listen_free_all(struct server_main *main); /* none is served any mor
 /* The shard with the fewest connections and relays among those that are not saturated (if all are, among all). NULL:
  * every one has as many as it may. Any thread. */
 struct server_shard *server_choose(struct server *server);
-/* From now on, until nothing is on any shard, it is looked at how busy they are. One shard alone is not looked at. */
+/* Somebody comes: from now on, until nothing is on any shard, it is looked at how busy they are. One shard alone is not
+ * looked at. */
 void server_watch(struct server_main *main);
 void server_unwatch(struct server_main *main); /* at the end */
 /* ---- server_accept.c: shard 0 ---- */

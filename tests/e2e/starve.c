@@ -12,9 +12,8 @@
 
 static pid_t hog;
 
-/* The thread of a process that bears this name; it may yet have to come. */
-static pid_t thread_named(pid_t pid, const char *name) {
-    const char *folder = world_format("/proc/%d/task", (int)pid);
+pid_t thread_named(const struct process *process, const char *name) {
+    const char *folder = world_format("/proc/%d/task", (int)process->pid);
     DIR *tasks = opendir(folder);
     pid_t found = 0;
     for (struct dirent *task; tasks != NULL && found == 0 && (task = readdir(tasks)) != NULL;) {
@@ -40,7 +39,7 @@ static cpu_set_t one_processor(void) {
 
 void starve(const struct process *process, const char *thread) {
     cpu_set_t one = one_processor();
-    pid_t number = thread_named(process->pid, thread);
+    pid_t number = thread_named(process, thread);
     cr_assert_gt(number, 0, "%s has no thread %s", process->name, thread);
     hog = fork();
     if (hog == 0) {
@@ -60,4 +59,21 @@ void starve_end(void) {
     kill(hog, SIGKILL);
     waitpid(hog, NULL, 0);
     hog = 0;
+}
+
+/* How often it has gone to sleep. */
+static long sleeps_of(pid_t thread) {
+    char *status = world_read(world_format("/proc/%d/status", (int)thread));
+    const char *mark = "voluntary_ctxt_switches:", *at = strstr(status, mark);
+    cr_assert_not_null(at);
+    long count = atol(at + strlen(mark));
+    free(status);
+    return count;
+}
+
+bool thread_rests(pid_t thread) {
+    const int seconds = 5;
+    long before = sleeps_of(thread);
+    pause_seconds(seconds);
+    return sleeps_of(thread) - before < 3 * seconds;
 }

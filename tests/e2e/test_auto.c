@@ -140,7 +140,17 @@ Test(auto_connections, idle_flows_are_no_load) {
     for (; pairs_count < FLOWS; pairs_count++)
         cr_assert(pair_open(&pairs[pairs_count], "127.0.0.1", local, listener, 20));
     pause_seconds(STARVED_SECONDS);
-    cr_expect_eq(world_logins(&world), 1);
+    cr_expect_eq(world_logins(&world), 1, "%s", process_log(leat));
+    expect_clean_end(leat);
+}
+
+/* The main thread, which looks at the shards. */
+Test(auto_connections, an_idle_client_sleeps) {
+    world_server(&world, "");
+    start("auto", "2");
+    cr_assert(pair_open(&pairs[pairs_count++], "127.0.0.1", local, listener, 20));
+    expect_soon_of(leat, thread_rests(leat->pid), 60);
+    close_pairs();
     expect_clean_end(leat);
 }
 

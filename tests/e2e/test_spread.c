@@ -68,9 +68,13 @@ static bool has(unsigned index, unsigned connections, unsigned relays) {
 }
 
 /* The first that is accepted is the first shard's, once nobody is there who has looked whether leatd listens. */
-static void load_start(void) {
-    expect_soon(has(0, 0, 0) && has(1, 0, 0), 20);
+static void open_first(void) {
+    expect_soon_of(world.server, has(0, 0, 0) && has(1, 0, 0), 20);
     cr_assert(pair_open(&bulk, "127.0.0.1", relay, listener, 20));
+}
+
+static void load_start(void) {
+    open_first();
     pump_start(&bulk, 1);
 }
 
@@ -114,6 +118,20 @@ Test(spread, new_connections_avoid_a_saturated_shard) {
     close_later();
     pair_close(&bulk);
     cr_expect_eq(process_wait(world.server, 30), 0, "%s", process_log(world.server));
+}
+
+/* Somebody is there, and nobody is busy. */
+Test(spread, an_idle_server_sleeps) {
+    open_first();
+    pid_t first = thread_named(world.server, "leat/0");
+    cr_assert_gt(first, 0);
+    expect_soon_of(world.server, thread_rests(first), 60);
+    /* What comes then is looked at again. */
+    pump_start(&bulk, 1);
+    starve(world.server, "leat/0");
+    expect_soon_of(world.server, is_saturated(0), 30);
+    pump_stop();
+    pair_close(&bulk);
 }
 
 /* Nothing is on it any more: what was known of it is forgotten. */

@@ -1,5 +1,6 @@
 #include "ssh/saturation.h"
 #include <criterion/criterion.h>
+#include <inttypes.h>
 
 #define WINDOW LIMIT_SATURATION_WINDOW_NS
 #define SAMPLES LIMIT_SATURATION_SAMPLES
@@ -76,6 +77,39 @@ Test(saturation, samples_too_close_to_each_other_are_passed_over) {
         saturation_sample(&saturation, before_ns + WINDOW / 2 - 1, busy_ns + WINDOW);
     cr_expect_not(saturation.saturated);
     cr_expect_eq(saturation.percent, 0);
+}
+
+Test(saturation, idle_is_who_was_so_in_each_window) {
+    cr_expect_not(saturation_is_idle(&saturation));
+    after_windows(LIMIT_IDLE_WINDOWS - 1, LIMIT_IDLE_PERCENT - 1);
+    cr_expect_not(saturation_is_idle(&saturation));
+    after_window(0);
+    cr_expect(saturation_is_idle(&saturation));
+    after_window(LIMIT_IDLE_PERCENT);
+    cr_expect_not(saturation_is_idle(&saturation), "busy just now");
+    after_windows(LIMIT_IDLE_WINDOWS - 1, 0);
+    cr_expect_not(saturation_is_idle(&saturation), "busy a moment ago");
+    after_window(0);
+    cr_expect(saturation_is_idle(&saturation));
+}
+
+/* How long a thread has been busy, which was idle before, when that is seen by who looks rarely at one that is idle.
+ * The looks do not know when it begins. */
+static uint64_t saturated_after_ns(uint64_t idle_ns) {
+    uint64_t begun_ns;
+    setup();
+    after_windows(LIMIT_IDLE_WINDOWS, 0);
+    begun_ns = now_ns + idle_ns;
+    while (!saturation.saturated) {
+        now_ns += saturation_is_idle(&saturation) ? LIMIT_SATURATION_QUIET_NS : WINDOW;
+        saturation_sample(&saturation, now_ns, busy_ns + (now_ns > begun_ns ? now_ns - begun_ns : 0));
+    }
+    return now_ns - begun_ns;
+}
+
+Test(saturation, who_was_idle_is_seen_soon) {
+    for (uint64_t idle_ns = 0; idle_ns < 4 * LIMIT_SATURATION_QUIET_NS; idle_ns += WINDOW / 50)
+        cr_expect_leq(saturated_after_ns(idle_ns), SAMPLES * WINDOW + LIMIT_SATURATION_QUIET_NS, "%" PRIu64, idle_ns);
 }
 
 /* The main thread may come late: the share is that of the time which has really passed. */
