@@ -15,6 +15,12 @@
 /* Half of a window below the start size in this time is a use worth more. */
 #define SMALL_ROUND_NS UINT64_C(100000000)
 #define SECOND_NS UINT64_C(1000000000)
+/* What arrives of a window within a round trip for it to grow. TCP delivers nothing past a lost packet until it has
+ * come again, a round trip later: with losses only half of a window that is in full use arrives in one, and what hardly
+ * grows then is a matter of seconds on a long path. */
+#define PART_NEAR 2u
+#define PART_FAR 4u
+#define FAR_NS UINT64_C(50000000)
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
     return a < b ? a : b;
@@ -213,10 +219,11 @@ static uint64_t round_max_ns(const struct window *window) {
 }
 
 static void judge_round(struct window *window, uint64_t now_ns) {
-    bool half = window->received - window->round_at >= window->target / 2;
     uint64_t max_ns = round_max_ns(window);
+    uint32_t part = window->target / (window->rtt_ns > FAR_NS ? PART_FAR : PART_NEAR);
+    bool enough = window->received - window->round_at >= part;
     bool in_time = max_ns > 0 && now_ns - window->round_ns <= max_ns;
-    if (in_time && !half)
+    if (in_time && !enough)
         return;
     if (in_time)
         grow(window);

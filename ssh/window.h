@@ -4,17 +4,19 @@
  *   target = granted, unused by the peer  +  received, not consumed  +  consumed, not granted again (owed)
  *
  * always and exactly: the peer never has more under way than target. It starts at LIMIT_WINDOW_START_BYTES and doubles,
- * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip.
- * One that is smaller than the start size doubles whenever half of it arrived within a tenth of a second.
- * What a slow application leaves unread is not granted again, so its window is never half used in a round trip. While
- * less than a quarter of the budget is left, and where two seconds lie between two grants, windows above the start
- * size shrink: half of what they owe is kept. What an idle peer has been granted stays granted: SSH knows no way
- * to take it back. So no window grows beyond a quarter of what would be left to grow in without it.
+ * up to `max` (15 MiB towards OpenSSH) and while the budget lasts, whenever half of it arrived within one round trip,
+ * or a quarter of it within one longer than 50 ms. One that is smaller than the start size doubles whenever half of it
+ * arrived within a tenth of a second. What a slow application leaves unread is not granted again, so its window is
+ * hardly used in a round trip. While less than a quarter of the budget is left, and where two seconds lie between
+ * two grants, windows above the start size shrink: half of what they owe is kept. What an idle peer has been granted
+ * stays granted: SSH knows no way to take it back. So no window grows beyond a quarter of what would be left to grow in
+ * without it.
  *
  * The round trip is measured by the window itself: a byte beyond what was granted before a WINDOW_ADJUST cannot have
  * been sent before that message arrived, so the time between them is never less than a round trip, and is one where the
- * window is what holds the peer back. The shortest such time counts. A path that is fast but short stops growing by
- * itself: there a window twice as big takes twice as long. */
+ * window is what holds the peer back. The shortest such time counts. On a path that is fast but short it stops
+ * growing by itself: there a window twice as big takes twice as long. So it does, once larger, where the sender is what
+ * is slow: what its window lasts for looks like a long path then. */
 #include "engine/error.h"
 #include <stdatomic.h>
 #include <stdbool.h>

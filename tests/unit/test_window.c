@@ -192,22 +192,41 @@ Test(window, little_at_a_time_never_stops) {
 /* A path in virtual time: the peer sends at `rate` bytes per ms as far as its credit goes, bytes and grants travel
  * rtt/2 each way, the application takes app_rate bytes per ms. Returns the window's size after the run. */
 #define PATH_MS 20000u
-static uint32_t run_path(uint32_t rtt_ms, uint64_t rate, uint64_t app_rate, uint32_t max,
-                         struct window_budget *budget) {
-    static uint64_t data[PATH_MS + 2000], grants[PATH_MS + 2000];
+struct path {
+    uint32_t rtt_ms;
+    uint64_t rate, app_rate;
+    uint64_t lost_every; /* bytes; 0: no losses */
+    uint32_t max, run_ms;
+};
+
+/* Of what has come until now (by ms): what is lost comes again a round trip later, and what is behind it waits. */
+static uint64_t in_order(const struct path *path, const uint64_t *came, unsigned ms) {
+    if (path->lost_every == 0)
+        return came[ms];
+    uint64_t whole = ms < path->rtt_ms ? 0 : came[ms - path->rtt_ms];
+    uint64_t hole = (whole / path->lost_every + 1) * path->lost_every;
+    return came[ms] < hole ? came[ms] : hole;
+}
+
+/* Returns the window's size after the run. */
+static uint32_t run(const struct path *path, struct window_budget *budget) {
+    static uint64_t data[PATH_MS + 2000], grants[PATH_MS + 2000], came[PATH_MS];
     for (unsigned i = 0; i < PATH_MS + 2000; i++)
         data[i] = grants[i] = 0;
     struct window window;
-    cr_assert_eq(window_open(&window, budget, max), 0);
-    uint64_t credit = window.granted;
-    unsigned half = rtt_ms / 2;
-    for (unsigned ms = 0; ms < PATH_MS; ms++) {
+    cr_assert_eq(window_open(&window, budget, path->max), 0);
+    uint64_t credit = window.granted, received = 0;
+    unsigned half = path->rtt_ms / 2;
+    for (unsigned ms = 0; ms < path->run_ms; ms++) {
         credit += grants[ms];
-        uint64_t sent = credit < rate ? credit : rate;
+        uint64_t sent = credit < path->rate ? credit : path->rate;
         credit -= sent;
         data[ms + half] += sent;
-        cr_assert_eq(window_receive(&window, (uint32_t)data[ms], ms * MS + 1), 0);
-        uint64_t taken = window.unconsumed < app_rate ? window.unconsumed : app_rate;
+        came[ms] = data[ms] + (ms > 0 ? came[ms - 1] : 0);
+        uint64_t until = in_order(path, came, ms);
+        cr_assert_eq(window_receive(&window, (uint32_t)(until - received), ms * MS + 1), 0);
+        received = until;
+        uint64_t taken = window.unconsumed < path->app_rate ? window.unconsumed : path->app_rate;
         window_consume(&window, (uint32_t)taken);
         grants[ms + half + 1] += window_grant(&window, ms * MS + 1);
         window_validate(&window);
@@ -216,6 +235,12 @@ static uint32_t run_path(uint32_t rtt_ms, uint64_t rate, uint64_t app_rate, uint
     uint32_t target = window.target;
     window_close(&window);
     return target;
+}
+
+static uint32_t run_path(uint32_t rtt_ms, uint64_t rate, uint64_t app_rate, uint32_t max,
+                         struct window_budget *budget) {
+    const struct path path = {.rtt_ms = rtt_ms, .rate = rate, .app_rate = app_rate, .max = max, .run_ms = PATH_MS};
+    return run(&path, budget);
 }
 
 Test(window, grows_on_a_long_fat_path) {
@@ -227,6 +252,20 @@ Test(window, grows_on_a_long_fat_path) {
     uint32_t target = run_path(200, 125000, UINT32_MAX, LIMIT_WINDOW_LEATD_BYTES, &budget);
     cr_assert(target >= 25000000 && target <= LIMIT_WINDOW_LEATD_BYTES, "%u", target);
     cr_assert_eq(atomic_load(&budget.used), 0);
+}
+
+/* A loss in each 1000 packets at 1 Gbit/s: two round trips' worth is under way, after a second. */
+Test(window, grows_as_fast_where_packets_are_lost) {
+    const struct path path = {.rtt_ms = 100,
+                              .rate = 125000,
+                              .app_rate = UINT32_MAX,
+                              .lost_every = 1448000,
+                              .max = LIMIT_WINDOW_LEATD_BYTES,
+                              .run_ms = 1000};
+    struct window_budget budget;
+    window_budget_init(&budget, GIB);
+    uint32_t target = run(&path, &budget);
+    cr_expect_geq(target, 2 * 12500000, "%u", target);
 }
 
 Test(window, stays_small_where_it_would_not_help) {
