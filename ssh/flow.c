@@ -210,6 +210,7 @@ static void silence(struct flow *flow, struct slot_queue *dropped) {
     if (!flow->open_due)
         flow_clear_text(flow);
     flow_drop_answers(flow);
+    window_release(&flow->window);
     scheduler_remove(flow);
     if (flow->mux) {
         flow->mux->flows_queued -= flow->queue.count > 0;
@@ -357,12 +358,13 @@ void flow_abort(struct flow *flow) {
 }
 
 void flow_close(struct flow *flow) {
-    if (flow->life != LIFE_OPEN) {
+    if (flow->life != LIFE_OPEN && flow->life != LIFE_OPENING) {
         flow_abort(flow);
         return;
     }
     flow->leaving = true;
     flow->out = FLOW_HALF_ENDED;
+    window_release(&flow->window);
     flow_end(flow);
     check_ended(flow);
 }

@@ -106,8 +106,10 @@ void flow_consumed(struct flow *flow, uint32_t bytes); /* bytes have left for th
 void flow_drained(struct flow *flow);                  /* everything after on_eof has left for the app */
 void flow_abort(struct flow *flow); /* the app's connection broke: CLOSE without EOF, queue dropped */
 /* The app has said all and takes no more: the queue, our request and EOF go out, then CLOSE without waiting for the
- * peer's EOF. Until on_closed on_data may still come, for the owner to drop with flow_consumed. Idempotent; as
- * flow_abort unless OPEN. */
+ * peer's EOF. Until on_closed on_data may still come, for the owner to drop with flow_consumed. While OPENING the peer
+ * is told once it has confirmed (on_opened). Idempotent; as flow_abort in every other phase.
+ * From then on, as from flow_abort on, what was not consumed counts against the window budget, or the smallest window
+ * if that is more: however long the peer takes for its answer, nothing is kept for it. */
 void flow_close(struct flow *flow);
 /* Answers to a peer's CHANNEL_OPEN (phase ASKED): */
 void flow_confirm(struct flow *flow);

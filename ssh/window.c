@@ -107,7 +107,7 @@ int window_open(struct window *window, struct window_budget *budget, uint32_t ma
 }
 
 static void uncount(struct window *window) {
-    if (!window->closed_held)
+    if (!window->released)
         atomic_fetch_sub_explicit(&window->budget->windows, 1, memory_order_relaxed);
 }
 
@@ -119,16 +119,41 @@ void window_close(struct window *window) {
     window->budget = NULL;
 }
 
+/* What the peer may have under way, or we have of that: the target, as long as that is not released. */
+static uint32_t size_of(const struct window *window) {
+    return window->granted + window->unconsumed + window->owed;
+}
+
+/* Without a part for those of which nothing is kept a peer could have any number of channels by never closing them. */
+static uint32_t released_most(const struct window *window) {
+    return larger(window->unconsumed, smaller(size_of(window), LIMIT_CHANNEL_PACKET_BYTES));
+}
+
+static void give_released(struct window *window) {
+    uint32_t most = released_most(window);
+    if (window->target <= most)
+        return;
+    window_budget_give(window->budget, window->target - most);
+    window->target = most;
+    if (most == 0)
+        window->budget = NULL;
+}
+
+void window_release(struct window *window) {
+    if (!window->budget || window->released)
+        return;
+    uncount(window);
+    window->released = true;
+    give_released(window);
+}
+
 void window_close_held(struct window *window) {
     if (!window->budget)
         return;
-    uncount(window);
-    window_budget_give(window->budget, window->target - window->unconsumed);
-    window->target = window->unconsumed;
+    window_release(window);
+    window->closed = true;
     window->granted = window->owed = 0;
-    window->closed_held = true;
-    if (window->target == 0)
-        window->budget = NULL;
+    give_released(window);
 }
 
 static void measure(struct window *window, uint64_t now_ns) {
@@ -152,14 +177,10 @@ int window_receive(struct window *window, uint32_t len, uint64_t now_ns) {
 void window_consume(struct window *window, uint32_t len) {
     CHECK(len <= window->unconsumed);
     window->unconsumed -= len;
-    if (!window->closed_held) {
+    if (!window->closed)
         window->owed += len;
-    } else if (len > 0) {
-        window->target -= len;
-        window_budget_give(window->budget, len);
-        if (window->target == 0)
-            window->budget = NULL;
-    }
+    if (window->released && window->budget)
+        give_released(window);
 }
 
 static uint32_t grantable(const struct window *window, uint32_t most) {
@@ -167,7 +188,7 @@ static uint32_t grantable(const struct window *window, uint32_t most) {
 }
 
 bool window_grant_due_within(const struct window *window, uint32_t most) {
-    uint32_t target = smaller(window->target, most);
+    uint32_t target = smaller(size_of(window), most);
     uint32_t worth = smaller(target / 2, larger(2 * LIMIT_CHANNEL_PACKET_BYTES, target / 8));
     return grantable(window, most) >= larger(worth, 1);
 }
@@ -186,7 +207,7 @@ static void grow(struct window *window) {
 }
 
 void window_widen(struct window *window) {
-    if (!window->budget)
+    if (!window->budget || window->released)
         return;
     window->widened = true;
     grow(window);
@@ -245,12 +266,13 @@ static void watch(struct window *window, uint64_t now_ns) {
 uint32_t window_grant_within(struct window *window, uint32_t most, uint64_t now_ns) {
     if (!window_grant_due_within(window, most))
         return 0;
-    if (must_shrink(window, now_ns))
+    bool judged = !window->released;
+    if (judged && must_shrink(window, now_ns))
         shrink(window);
     window->granted_s = (uint16_t)(now_ns / SECOND_NS);
     window->widened = false;
     uint32_t bytes = grantable(window, most);
-    if (bytes == window->owed) {
+    if (judged && bytes == window->owed) {
         watch(window, now_ns);
         bytes = grantable(window, most); /* it may have grown */
     }
@@ -267,5 +289,6 @@ void window_validate(const struct window *window) {
     if (!window->budget)
         return;
     CHECK(window->target > 0 && window->target <= window->max);
-    CHECK((uint64_t)window->granted + window->unconsumed + window->owed == window->target);
+    CHECK(window->released ? window->target <= released_most(window)
+                           : (uint64_t)window->granted + window->unconsumed + window->owed == window->target);
 }

@@ -45,7 +45,8 @@ struct window {
     uint32_t owed;       /* consumed (or grown by), not yet granted again */
     /* private */
     bool marked : 1;
-    bool closed_held : 1;      /* what is not consumed is all that is still counted */
+    bool released : 1;         /* target is what is still counted, and no longer what the peer may use */
+    bool closed : 1;           /* held: what is not consumed is all that there is of it */
     bool widened : 1;          /* and not granted since */
     uint16_t granted_s;        /* in which second there was a grant last; once in 18 hours it is taken for a new one */
     uint64_t rtt_ns;           /* shortest time between a grant and its use; 0: not measured yet */
@@ -60,8 +61,13 @@ struct window {
  * counts as granted: it is the channel's initial window. max > 0. */
 MUST_USE int window_open(struct window *window, struct window_budget *budget, uint32_t max);
 void window_close(struct window *window); /* gives the target back to the budget; idempotent, also when zeroed */
-/* The same for bytes whose taker still has them after the channel's end: what is not consumed stays counted until
- * window_consume is told of it. */
+/* Nothing that comes from now on is kept: what is not consumed yet stays counted until window_consume is told of it,
+ * and of the rest no more than the smallest window, as the channel itself is not free; what was beyond that goes back
+ * to the budget at once, however long the channel stays. What the peer was granted stands, and is granted again as it
+ * is consumed; it neither grows nor shrinks any more. Idempotent, also when zeroed. */
+void window_release(struct window *window);
+/* As window_close, for bytes whose taker still has them after the channel's end: what is not consumed stays counted
+ * until window_consume is told of it. */
 void window_close_held(struct window *window);
 /* Peer data of len bytes. ERR_PROTOCOL: more than was granted; nothing changed. */
 MUST_USE int window_receive(struct window *window, uint32_t len, uint64_t now_ns);

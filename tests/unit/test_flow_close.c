@@ -233,12 +233,94 @@ Test(flow, close_after_our_eof_is_at_once) {
     rig_deinit(&rig);
 }
 
-/* Unless the flow is open it is an abort. */
+/* Its owner has gone before the peer has answered: an open, an orderly end, and nothing in between. */
+Test(flow, close_while_opening) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    rig_open_sent(&rig, &probe);
+    flow_close(&probe.flow);
+    flow_close(&probe.flow);
+    mux_validate(&rig.mux);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(rig_confirm(&rig, &probe), 0);
+    rig_expect(&rig, MSG_CHANNEL_EOF);
+    rig_expect(&rig, MSG_CHANNEL_CLOSE);
+    rig_expect_nothing(&rig);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_CLOSE, "u", probe.flow.id), 0);
+    cr_assert_eq(probe.closed, 1);
+    cr_assert_eq(probe.aborted, 0);
+    rig_deinit(&rig);
+}
+
+Test(flow, refused_after_close) {
+    struct rig rig;
+    struct probe probe;
+    rig_init(&rig);
+    rig_open_sent(&rig, &probe);
+    flow_close(&probe.flow);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_OPEN_FAILURE, "uuss", probe.flow.id, 1u, "", ""), 0);
+    cr_assert_eq(probe.refused, 1);
+    rig_deinit(&rig);
+}
+
+static uint64_t counted(const struct rig *rig) {
+    return atomic_load(&rig->budget.used);
+}
+
+/* A peer that does not answer has nothing kept for it, and what it was granted stands all the same. */
+Test(flow, nothing_is_kept_for_who_does_not_answer) {
+    void (*const ends[])(struct flow *) = {flow_close, flow_abort};
+    const enum flow_life lives[] = {LIFE_OPENING, LIFE_OPEN};
+    for (unsigned i = 0; i < 4; i++) {
+        struct rig rig;
+        struct probe probe;
+        struct flow *flow = &probe.flow;
+        rig_reach(&rig, &probe, lives[i / 2]);
+        uint32_t window = flow->window.granted;
+        cr_assert_eq(counted(&rig), window);
+        ends[i % 2](flow);
+        mux_validate(&rig.mux);
+        cr_assert_eq(counted(&rig), LIMIT_CHANNEL_PACKET_BYTES, "a channel, and not its window");
+        cr_assert_eq(atomic_load(&rig.budget.windows), 0);
+        cr_assert_eq(flow->window.granted, window);
+        rig_deinit(&rig);
+    }
+}
+
+/* All of it, and then as much again as was granted since: not a byte more. */
+Test(flow, what_comes_after_close_is_held_to_the_window) {
+    struct rig rig;
+    struct probe probe;
+    rig_reach(&rig, &probe, LIFE_OPEN);
+    struct flow *flow = &probe.flow;
+    const uint32_t packet = LIMIT_CHANNEL_PACKET_BYTES;
+    rig_send(&rig, &probe, 100); /* which keeps it open */
+    flow_close(flow);
+    uint64_t window = flow->window.granted, sent = 0;
+    for (unsigned round = 0; round < 3; round++) {
+        for (; sent + packet <= window; sent += packet) {
+            cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, packet), 0);
+            cr_assert_eq(counted(&rig), packet);
+        }
+        flow_consumed(flow, flow->window.unconsumed);
+        cr_assert(flow->adjust_due);
+        rig_expect(&rig, MSG_CHANNEL_WINDOW_ADJUST);
+        window = sent + flow->window.granted;
+        cr_assert_eq(counted(&rig), packet);
+    }
+    while (flow->window.granted >= packet)
+        cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, packet), 0);
+    cr_assert_eq(rig_put(&rig, MSG_CHANNEL_DATA, "uz", flow->id, flow->window.granted + 1), ERR_PROTOCOL);
+    rig_deinit(&rig);
+}
+
+/* Unless the flow is open, or opening, it is an abort. */
 Test(flow, close_in_every_other_state) {
     for (unsigned life = 0; life < LIFE_COUNT; life++) {
         struct rig rig[2];
         struct probe probe[2];
-        if (life == LIFE_OPEN)
+        if (life == LIFE_OPEN || life == LIFE_OPENING)
             continue;
         for (unsigned i = 0; i < 2; i++)
             rig_reach(&rig[i], &probe[i], life);

@@ -190,7 +190,7 @@ Test(window, little_at_a_time_never_stops) {
 }
 
 /* A path in virtual time: the peer sends at `rate` bytes per ms as far as its credit goes, bytes and grants travel
- * rtt/2 each way, the application takes app_rate bytes per ms. Returns the window's size after the run. */
+ * rtt/2 each way, the application takes app_rate bytes per ms. */
 #define PATH_MS 20000u
 struct path {
     uint32_t rtt_ms;
@@ -493,6 +493,70 @@ Test(window, closed_while_bytes_are_held) {
     window_close_held(&window);
     window_close(&window);
     cr_assert_eq(atomic_load(&budget.used), 0, "closed for good");
+}
+
+/* Nothing is kept for who may still send: what he was granted stands, and is granted again, and no more of it is
+ * counted than what somebody still has, or the smallest window. */
+Test(window, released) {
+    const uint32_t least = LIMIT_CHANNEL_PACKET_BYTES;
+    struct window_budget budget;
+    struct window window;
+    window_budget_init(&budget, GIB);
+    cr_assert_eq(window_open(&window, &budget, MIB), 0);
+    cr_assert_eq(window_receive(&window, 5 * least, 1), 0);
+    window_release(&window);
+    window_release(&window);
+    window_validate(&window);
+    cr_assert_eq(atomic_load(&budget.used), 5 * least, "somebody has these");
+    cr_assert_eq(atomic_load(&budget.windows), 0);
+    cr_assert_eq(window.granted, MIB - 5 * least);
+    window_consume(&window, least);
+    window_validate(&window);
+    cr_assert_eq(atomic_load(&budget.used), 4 * least);
+    cr_assert_eq(window_receive(&window, MIB - 5 * least, 2), 0);
+    cr_assert_eq(window_receive(&window, 1, 2), ERR_PROTOCOL);
+    cr_assert_eq(atomic_load(&budget.used), 4 * least);
+    window_consume(&window, MIB - least);
+    window_validate(&window);
+    cr_assert_eq(atomic_load(&budget.used), least);
+    for (uint64_t now = S; now < 20 * S; now += S) {
+        cr_assert_eq(window_grant(&window, now), MIB, "all again, and no more");
+        cr_assert_eq(window_receive(&window, MIB, now + 1), 0);
+        window_widen(&window);
+        window_validate(&window);
+        window_consume(&window, MIB);
+        cr_assert_eq(atomic_load(&budget.used), least);
+    }
+    window_close(&window);
+    window_close_held(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0);
+    cr_assert_eq(atomic_load(&budget.windows), 0);
+}
+
+Test(window, released_and_then_closed) {
+    struct window_budget budget;
+    struct window window;
+    window_budget_init(&budget, GIB);
+    window_release(&(struct window){0});
+    for (unsigned held = 0; held <= 1000; held += 1000) {
+        cr_assert_eq(window_open(&window, &budget, MIB), 0);
+        cr_assert_eq(window_receive(&window, held, 1), 0);
+        window_release(&window);
+        cr_assert_eq(atomic_load(&budget.used), LIMIT_CHANNEL_PACKET_BYTES);
+        window_close_held(&window);
+        window_validate(&window);
+        cr_assert_eq(atomic_load(&budget.used), held);
+        window_consume(&window, held / 4);
+        cr_assert_eq(atomic_load(&budget.used), held - held / 4);
+        window_close(&window);
+        cr_assert_eq(atomic_load(&budget.used), 0);
+        cr_assert_eq(atomic_load(&budget.windows), 0);
+    }
+    cr_assert_eq(window_open(&window, &budget, 100), 0);
+    window_release(&window);
+    cr_assert_eq(atomic_load(&budget.used), 100, "it had no more");
+    window_close(&window);
+    cr_assert_eq(atomic_load(&budget.used), 0);
 }
 
 /* Who keeps bytes outside of a window gets what it needs to the last, and more only beyond what new windows may want.
