@@ -54,11 +54,11 @@ void stripe_reset(struct stripe *stripe) {
         enter(stripe, STRIPE_BROKEN);
 }
 
-int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity) {
+int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity, bool waits) {
     CHECK(lane < STRIPE_LANES_MAX && !stripe->lanes[lane].used);
     if (!stripe_identity_use(&stripe->identities, identity))
         return ERR_REFUSED;
-    stripe->lanes[lane] = (struct lane){.used = true, .identity = identity};
+    stripe->lanes[lane] = (struct lane){.used = true, .waits = waits, .identity = identity};
     stripe->lanes_used++;
     return 0;
 }
@@ -99,6 +99,14 @@ static void put_header(uint8_t *header, enum stripe_record kind, uint64_t offset
     codec_put_u32(header + 1, number);
     codec_put_u32(header + 5, (uint32_t)(offset >> 32));
     codec_put_u32(header + 9, (uint32_t)offset);
+}
+
+static bool greet(const struct stripe *stripe, struct lane *lane, uint8_t *header) {
+    uint64_t offset;
+    uint32_t more;
+    receiving_repeat_taken(&stripe->in, &offset, &more);
+    put_header(header, RECORD_TAKEN, offset, more);
+    return lane->greeted = true;
 }
 
 static bool say_taken(struct stripe *stripe, unsigned number, uint64_t now_ns, uint8_t *header) {
@@ -143,10 +151,14 @@ bool stripe_next(struct stripe *stripe, unsigned lane, uint64_t now_ns, uint8_t 
         return false;
     if (stripe->state == STRIPE_BROKEN)
         return say_reset(to, header);
+    if (stripe->state == STRIPE_OPEN && to->waits && !to->greeted)
+        return greet(stripe, to, header);
     if (stripe->state == STRIPE_DONE || !to->greeted)
         return say_taken(stripe, lane, now_ns, header);
     if (to->lost_told != stripe->lost_count)
         return say_lost(stripe, to, header);
+    if (to->waits)
+        return false;
     if (receiving_taken_due(&stripe->in))
         return say_taken(stripe, lane, now_ns, header);
     struct chunk chunk;
@@ -238,6 +250,7 @@ static int input_part(struct stripe *stripe, struct lane *lane, const uint8_t *d
 
 int stripe_input(struct stripe *stripe, unsigned lane, const uint8_t *data, size_t len, uint64_t now_ns) {
     CHECK(lane < STRIPE_LANES_MAX && stripe->lanes[lane].used);
+    stripe->lanes[lane].waits = false;
     while (len > 0 && stripe->state == STRIPE_OPEN) {
         size_t used = 0;
         int result = input_part(stripe, &stripe->lanes[lane], data, len, now_ns, &used);

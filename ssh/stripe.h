@@ -65,9 +65,12 @@ void stripe_took(struct stripe *stripe, size_t len); /* they have left for it: 1
 bool stripe_ended(const struct stripe *stripe);      /* all of the peer's bytes were taken and its END is next */
 void stripe_end_taken(struct stripe *stripe); /* the application has been told the end; once, when stripe_ended */
 
-/* The lanes' side: places 0..STRIPE_LANES_MAX-1, each used once at a time. ERR_REFUSED: this identity was used already,
- * or the peer has lost it before it came: it is not there. */
-MUST_USE int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity);
+/* The lanes' side: places 0..STRIPE_LANES_MAX-1, each used once at a time. waits: until the peer has said something on
+ * it. While the stripe is OPEN nothing goes on it before that but a first TAKEN, which does not count as said, and
+ * LOST: should it never be answered, no byte waits for that. It is for the side that asks for lanes, as those are not
+ * read before they are answered; the other side's first bytes would come a round trip later. ERR_REFUSED: this identity
+ * was used already, or the peer has lost it before it came: it is not there. */
+MUST_USE int stripe_lane_add(struct stripe *stripe, unsigned lane, uint32_t identity, bool waits);
 /* It is gone, in order (after the peer's last whole record) or not. */
 void stripe_lane_gone(struct stripe *stripe, unsigned lane, bool in_order);
 /* The peer has lost it, as it said on another (asked after stripe_input): nothing goes on it any more, and whoever

@@ -78,6 +78,8 @@ MUST_USE int receiving_on_data(struct receiving *receiving, uint64_t offset, uin
 MUST_USE int receiving_put(struct receiving *receiving, uint64_t offset, const uint8_t *data, size_t len);
 MUST_USE int receiving_on_end(struct receiving *receiving, uint64_t total);
 bool receiving_taken_due(const struct receiving *receiving);
+/* What TAKEN has said last, or could have: nothing is counted, nothing granted. */
+void receiving_repeat_taken(const struct receiving *receiving, uint64_t *offset, uint32_t *number);
 /* What TAKEN says now; counted as said on that lane. */
 void receiving_say_taken(struct receiving *receiving, unsigned lane, uint64_t now_ns, uint64_t *offset,
                          uint32_t *number);
@@ -85,6 +87,7 @@ void receiving_validate(const struct receiving *receiving);
 
 struct lane {
     bool used;
+    bool waits;    /* the peer has said nothing on it yet, and it is not relied on before that */
     bool greeted;  /* TAKEN was said on it */
     bool told_end; /* and it said that the peer's END was taken */
     bool told_reset;

@@ -139,13 +139,17 @@ bool receiving_taken_due(const struct receiving *receiving) {
            (receiving->taken == receiving->high && receiving->taken > receiving->said);
 }
 
+void receiving_repeat_taken(const struct receiving *receiving, uint64_t *offset, uint32_t *number) {
+    uint64_t limit = receiving->high + receiving->window.granted;
+    *offset = receiving->taken + receiving->end_taken;
+    *number = limit > *offset ? (uint32_t)(limit - *offset) : 0;
+}
+
 void receiving_say_taken(struct receiving *receiving, unsigned lane, uint64_t now_ns, uint64_t *offset,
                          uint32_t *number) {
     uint32_t granted = window_grant(&receiving->window, now_ns);
     (void)granted; /* said as a limit, with all before it */
-    uint64_t limit = receiving->high + receiving->window.granted;
-    *offset = receiving->taken + receiving->end_taken;
-    *number = limit > *offset ? (uint32_t)(limit - *offset) : 0;
+    receiving_repeat_taken(receiving, offset, number);
     receiving->said = receiving->taken;
     receiving->said_lane = (uint8_t)lane;
     receiving->again = false;

@@ -173,7 +173,7 @@ int striped_join(struct striped *striped, int *lane_fd, uint32_t *identity) {
     if (err != 0)
         return err;
     *identity = striped->identity_next++;
-    err = striped_lane_add(striped, fds[0], *identity);
+    err = striped_lane_add(striped, fds[0], *identity, *identity > 0); /* the first has the target to wait for */
     if (err == 0) {
         *lane_fd = fds[1];
         return 0;

@@ -57,8 +57,9 @@ static inline bool striped_is_open(const struct striped *striped) {
 MUST_USE int striped_write(struct conn *conn, const uint8_t *data, size_t len);
 /* A lane's two ends. ERR_FILES, ERR_NOMEM, ERR_SYSTEM. */
 MUST_USE int striped_lane_make(int fds[2]);
-/* Takes fd over: the near end of a new lane. ERR_LIMIT, ERR_NOMEM, ERR_REFUSED: it is still the caller's. */
-MUST_USE int striped_lane_add(struct striped *striped, int fd, uint32_t identity);
+/* Takes fd over: the near end of a new lane. waits: stripe_lane_add. ERR_LIMIT, ERR_NOMEM, ERR_REFUSED: it is still the
+ * caller's. */
+MUST_USE int striped_lane_add(struct striped *striped, int fd, uint32_t identity, bool waits);
 /* Takes over what somebody who joined has sent. */
 void striped_lane_take(struct striped *striped, int fd, uint32_t identity);
 void striped_lanes_drop_lost(struct striped *striped); /* those that the peer has lost */

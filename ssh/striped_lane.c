@@ -108,7 +108,7 @@ int striped_lane_make(int fds[2]) {
     return 0;
 }
 
-int striped_lane_add(struct striped *striped, int fd, uint32_t identity) {
+int striped_lane_add(struct striped *striped, int fd, uint32_t identity, bool waits) {
     unsigned number = 0;
     while (number < STRIPE_LANES_MAX && striped->lanes[number] != NULL)
         number++;
@@ -117,7 +117,7 @@ int striped_lane_add(struct striped *striped, int fd, uint32_t identity) {
     struct striped_lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return ERR_NOMEM;
-    int err = stripe_lane_add(striped->stripe, number, identity);
+    int err = stripe_lane_add(striped->stripe, number, identity, waits);
     if (err != 0) {
         free(lane);
         return err;
@@ -134,7 +134,7 @@ int striped_lane_add(struct striped *striped, int fd, uint32_t identity) {
 }
 
 void striped_lane_take(struct striped *striped, int fd, uint32_t identity) {
-    if (striped_is_open(striped) && striped_lane_add(striped, fd, identity) == 0)
+    if (striped_is_open(striped) && striped_lane_add(striped, fd, identity, false) == 0)
         return;
     io_close(striped->shard->io, fd, IO_CLOSE);
     striped_entry_lane_gone(striped->entry);

@@ -101,7 +101,8 @@ static void change_lane(struct world *world, unsigned lane, bool in_order) {
         world->here[lane] = false;
         return;
     }
-    int result = stripe_lane_add(world->stripe, lane, world->identities++);
+    uint32_t identity = world->identities++;
+    int result = stripe_lane_add(world->stripe, lane, identity, identity % 2 == 1);
     CHECK(result == 0 || result == ERR_REFUSED);
     world->here[lane] = result == 0;
 }

@@ -110,7 +110,13 @@ static inline size_t rig_take(struct stripe *stripe) {
 
 /* The place is the identity, unless it serves again. */
 static inline void rig_add(struct stripe *stripe, unsigned lane, uint32_t identity) {
-    cr_assert_eq(stripe_lane_add(stripe, lane, identity), 0);
+    cr_assert_eq(stripe_lane_add(stripe, lane, identity, false), 0);
+    stripe_validate(stripe);
+}
+
+/* One on which nothing has been heard. */
+static inline void rig_add_waiting(struct stripe *stripe, unsigned lane, uint32_t identity) {
+    cr_assert_eq(stripe_lane_add(stripe, lane, identity, true), 0);
     stripe_validate(stripe);
 }
 

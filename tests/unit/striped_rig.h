@@ -215,9 +215,14 @@ static void rig_drive(void) {
         }                                                                                                              \
     } while (0)
 
+/* The last of it may still be on its way to the application when the striped has ended. */
+static bool side_over(const struct side *side) {
+    return side->ended && (side->app < 0 || side->stalled || side->eof || side->reset);
+}
+
 /* Both are over, and all is back. */
 static void rig_finish(void) {
-    DRIVE_UNTIL(rig.sides[0].ended && rig.sides[1].ended);
+    DRIVE_UNTIL(side_over(&rig.sides[0]) && side_over(&rig.sides[1]));
     for (unsigned i = 0; i < 2; i++)
         if (rig.sides[i].app >= 0)
             close(rig.sides[i].app);

@@ -62,7 +62,7 @@ Test(stripe_lost, said_again_it_means_nobody_else) {
 Test(stripe_lost, before_it_came) {
     struct stripe *stripe = rig_open(1, 1000, 1000);
     cr_assert_eq(rig_say(stripe, 0, RECORD_LOST, 0, 5), 0);
-    cr_assert_eq(stripe_lane_add(stripe, 1, 5), ERR_REFUSED);
+    cr_assert_eq(stripe_lane_add(stripe, 1, 5, false), ERR_REFUSED);
     cr_assert_eq(stripe_lanes(stripe), 1);
     rig_add(stripe, 1, 4);
     rig_add(stripe, 2, 6);

@@ -1,6 +1,6 @@
 /* Two stripes joined by up to five lanes in virtual time: each lane with a delay and a rate of its own, lost in one
  * direction or both with bytes under way cut anywhere, seen by the two sides at different times, or by one of them not
- * at all but for what the other says on what is left, and replaced; and
+ * at all but for what the other says on what is left, and replaced; or never answered, without anybody noticing; and
  * applications that give, take, pause, end and reset as they like. What must hold:
  *   - every byte in order, once; nothing is sent again but what went on a lost lane
  *   - DONE on either side only when both applications have all; BROKEN only after a RESET or the loss of all lanes
@@ -25,6 +25,7 @@
 
 struct path {
     bool used, lost, here[2], joining;
+    bool mute, heard; /* nothing is ever answered on it; side 0 has heard something on it */
     uint32_t id;
     uint64_t join_ns, gone_ns[2];
     uint32_t queue_ms;
@@ -50,7 +51,7 @@ static uint64_t *rng, now_ns, chaos_ns;
 static uint32_t path_ids, loss_chance;
 static bool may_break, may_reset, may_add, broke;
 static unsigned blind; /* the side that notices nothing by itself; 2: neither */
-static uint64_t total_lost, total_told, total_added, total_done, total_broken, total_bytes, total_again;
+static uint64_t total_mute, total_lost, total_told, total_added, total_done, total_broken, total_bytes, total_again;
 
 static uint8_t byte_at(uint64_t seed, uint64_t position) {
     return (uint8_t)((position + seed) * UINT64_C(0x9E3779B97F4A7C15) >> 56);
@@ -73,10 +74,13 @@ static void path_add(void) {
     uint32_t bytes_per_ms = rates[random_below(rng, 4)];
     bytes_per_ms += random_below(rng, 100);
     path->queue_ms = random_below(rng, 200);
-    path->join_ns = now_ns + delay_ns;
+    path->mute = path->id > 1 && random_chance(rng, 6);
+    path->join_ns = path->mute ? NEVER : now_ns + delay_ns;
     for (unsigned i = 0; i < 2; i++)
         pipe_init(&path->pipes[i], delay_ns, bytes_per_ms);
-    cr_assert_eq(stripe_lane_add(sides[0].stripe, number, path->id), 0);
+    path->pipes[0].dead = path->mute;
+    total_mute += path->mute;
+    cr_assert_eq(stripe_lane_add(sides[0].stripe, number, path->id, path->id > 1), 0);
     total_added++;
 }
 
@@ -101,7 +105,7 @@ static void path_leave(struct path *path, unsigned side, bool in_order) {
     broke |= was_open && stripe_lanes(stripe) == 0;
     path->here[side] = false;
     path->pipes[side].ended = !path->lost;
-    if (path->here[!side] || (path->joining && !path->lost))
+    if (path->here[!side] || (path->joining && !path->lost && !path->mute))
         return;
     pipe_clear(&path->pipes[0]);
     pipe_clear(&path->pipes[1]);
@@ -116,11 +120,14 @@ static void path_join(struct path *path) {
         (stripe_state(sides[1].stripe) == STRIPE_DONE && random_chance(rng, 2)))
         return path_lose(path);
     path->here[1] = true;
-    cr_assert_eq(stripe_lane_add(sides[1].stripe, (unsigned)(path - paths), path->id), 0);
+    cr_assert_eq(stripe_lane_add(sides[1].stripe, (unsigned)(path - paths), path->id, false), 0);
 }
 
-/* Whom the other side cannot tell any more notices at last. */
+/* Whom the other side cannot tell any more notices at last; and what was never answered is given up with the rest. */
 static void path_notice(struct path *path) {
+    bool over = stripe_state(sides[0].stripe) != STRIPE_OPEN || stripe_state(sides[1].stripe) != STRIPE_OPEN;
+    if (path->used && path->mute && over && path->here[0] && path->gone_ns[0] == NEVER)
+        path->gone_ns[0] = soon(500 * MS);
     if (blind < 2 && path->used && path->lost && path->here[blind] && path->gone_ns[blind] == NEVER &&
         stripe_state(sides[!blind].stripe) != STRIPE_OPEN)
         path->gone_ns[blind] = soon(500 * MS);
@@ -157,11 +164,13 @@ static bool path_send(struct path *path, unsigned from) {
     uint8_t header[STRIPE_HEADER_BYTES];
     const uint8_t *data;
     size_t len;
+    bool waits = from == 0 && path->id > 1 && !path->heard && stripe_state(side->stripe) == STRIPE_OPEN;
     if (!stripe_next(side->stripe, number, now_ns, header, &data, &len)) {
         pipe->ended = stripe_lane_finished(side->stripe, number) && !pipe->dead;
         return false;
     }
     cr_assert_not(stripe_state(side->stripe) == STRIPE_OPEN && stripe_lane_finished(side->stripe, number));
+    cr_assert(!waits || header[0] == RECORD_TAKEN || header[0] == RECORD_LOST);
     if (len > 0)
         note_sent(side, (uint64_t)codec_get_u32(header + 5) << 32 | codec_get_u32(header + 9), (uint32_t)len, path);
     pipe_write(pipe, rng, now_ns, header, sizeof header);
@@ -196,6 +205,7 @@ static bool path_receive(struct path *path, unsigned to) {
         part = 1 + random_below(rng, part);
     int result = stripe_input(sides[to].stripe, (unsigned)(path - paths), segment->bytes + segment->used, part, now_ns);
     cr_assert_eq(result, 0);
+    path->heard |= to == 0;
     pipe_used(pipe, part);
     leave_lost(to);
     return true;
@@ -412,6 +422,6 @@ static void run(uint64_t *state) {
 
 Test(stripe_sim, lanes_come_and_go, .fini = seed_report) {
     seed_each(SEEDS, run);
-    printf("%lu done, %lu broken, %lu lanes, %lu lost, %lu by word, %lu bytes, %lu sent again\n", total_done,
-           total_broken, total_added, total_lost, total_told, total_bytes, total_again);
+    printf("%lu done, %lu broken, %lu lanes, %lu mute, %lu lost, %lu by word, %lu bytes, %lu sent again\n", total_done,
+           total_broken, total_added, total_mute, total_lost, total_told, total_bytes, total_again);
 }

@@ -30,8 +30,8 @@ static void world_init(struct world *world, const struct way *ways, unsigned lan
     for (unsigned i = 0; i < lanes; i++) {
         pipe_init(&world->there[i], ways[i].delay_ns, ways[i].bytes_per_ms);
         pipe_init(&world->back[i], ways[i].delay_ns, ways[i].bytes_per_ms);
-        cr_assert_eq(stripe_lane_add(world->from, i, i), 0);
-        cr_assert_eq(stripe_lane_add(world->to, i, i), 0);
+        cr_assert_eq(stripe_lane_add(world->from, i, i, false), 0);
+        cr_assert_eq(stripe_lane_add(world->to, i, i, false), 0);
     }
 }
 

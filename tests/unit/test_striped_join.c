@@ -226,3 +226,21 @@ RIG_TEST(striped_join, a_lane_that_only_one_side_has_lost_is_replaced) {
         cr_expect(rig.wires[i].carried > MIB, "lane %u carried %" PRIu64, i, rig.wires[i].carried);
     cr_expect_eq(rig.wires_count, 5);
 }
+
+/* Nothing waited for them, and from their first word on they carry their part. */
+RIG_TEST(striped_join, lanes_that_are_answered_late) {
+    rig.unanswered = true;
+    rig_begin(backend, 3);
+    rig.sides[0].to_send = rig.sides[1].to_send = 6 * MIB;
+    DRIVE_UNTIL(rig.sides[0].received == 6 * MIB && rig.sides[1].received == 6 * MIB);
+    cr_assert_eq(rig.wires_count, 3);
+    for (unsigned i = 1; i < 3; i++) {
+        cr_assert_eq(striped_find_join("user", rig_key, i, anybody, NULL, &rig.wires[i].fd[1]), 0);
+        rig.wires[i].frozen = false;
+    }
+    both_send(30 * MIB, 30 * MIB);
+    rig_finish();
+    expect_whole();
+    for (unsigned i = 1; i < 3; i++)
+        cr_expect(rig.wires[i].carried > MIB, "lane %u carried %" PRIu64, i, rig.wires[i].carried);
+}
