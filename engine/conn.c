@@ -24,16 +24,29 @@ static void conn_fail(struct conn *conn, int err) {
 
 /* ---- read side ---- */
 
+/* Nobody takes anything any more, and either all that was sent is read or there is no credit for it. Behind conn_finish
+ * a hang-up says nothing: it may be our own end and the peer's together. */
+static bool conn_peer_gone(const struct conn *conn) {
+    bool reads_on = !conn->read_ended && (conn->credit > 0 || conn->recv.in_flight);
+    return conn->watches_peer && conn->hung_up && !conn->finishing && !reads_on;
+}
+
+static bool conn_looks_for_end(const struct conn *conn) {
+    return !conn->hung_up && (conn->read_ended ? conn->watches_peer && !conn->finishing : conn->credit == 0);
+}
+
 /* One poll per descriptor serves two ends. A full socket waits for room. And without credit nothing is armed for
  * reading, but an application that breaks off is noticed all the same; once armed for that the watch stays, so that
  * running out of credit again and again costs nothing. */
 static void conn_watch(struct conn *conn) {
+    if (conn_peer_gone(conn))
+        shard_defer(conn->shard, &conn->flush);
     if (conn->watch.in_flight) {
         if (conn->waiting_room && !conn->watch_room)
             io_cancel(conn->shard->io, &conn->watch);
         return;
     }
-    if (!conn->waiting_room && (conn->credit > 0 || conn->read_ended || conn->hung_up))
+    if (!conn->waiting_room && !conn_looks_for_end(conn))
         return;
     conn->watch_room = conn->waiting_room;
     io_poll(conn->shard->io, &conn->watch, conn->fd, conn->watch_room ? POLLOUT : 0);
@@ -173,6 +186,13 @@ static void conn_receive_failed(struct conn *conn, int error_number) {
         conn_fail(conn, err_from_errno(error_number));
 }
 
+static void conn_read_ended(struct conn *conn) {
+    conn->read_ended = true;
+    conn->ops->on_eof(conn);
+    if (conn->watches_peer && !conn_over(conn))
+        conn_watch(conn);
+}
+
 static void recv_done(struct io_op *op, int32_t res) {
     struct conn *conn = list_entry(op, struct conn, recv);
     if (!conn->recv_slots && res > 0) {
@@ -191,8 +211,7 @@ static void recv_done(struct io_op *op, int32_t res) {
         return;
     }
     if (res == 0) {
-        conn->read_ended = true;
-        conn->ops->on_eof(conn);
+        conn_read_ended(conn);
         return;
     }
     conn_adapt(conn, (uint32_t)res);
@@ -245,6 +264,8 @@ static void send_done(struct io_op *op, int32_t res) {
 static void watch_saw(struct conn *conn, int32_t res) {
     if (res == -ECANCELED)
         return;
+    if (res < 0)
+        conn->watches_peer = false; /* it cannot be had */
     /* Both directions shut, or a Unix peer that has gone: reading and writing will tell in order. */
     if (res < 0 || !(res & POLLERR))
         conn->hung_up = true;
@@ -260,14 +281,14 @@ static void watch_done(struct io_op *op, int32_t res) {
     }
     if (conn->failed)
         return;
-    if (!conn->watch_room)
-        watch_saw(conn, res);
-    if (conn_over(conn) || !conn->waiting_room)
-        return;
     if (!conn->watch_room) {
-        conn_watch(conn);
+        watch_saw(conn, res);
+        if (!conn_over(conn) && (conn->waiting_room || conn->watches_peer))
+            conn_watch(conn);
         return;
     }
+    if (!conn->waiting_room)
+        return;
     /* Room, or an error that the send will tell. */
     conn->waiting_room = false;
     conn_send(conn);
@@ -323,6 +344,8 @@ static void flush_run(struct task *task) {
         conn_join(conn);
         return;
     }
+    if (conn_peer_gone(conn))
+        conn_fail(conn, ERR_CLOSED);
     if (conn->failed || conn->send.in_flight || conn->waiting_room)
         return;
     if (!sendq_empty(&conn->out)) {
@@ -363,6 +386,11 @@ void conn_abort(struct conn *conn) {
 void conn_set_credit(struct conn *conn, uint64_t bytes) {
     conn->credit = bytes;
     conn_read(conn);
+}
+
+void conn_watch_peer(struct conn *conn) {
+    conn->watches_peer = true;
+    conn_watch(conn);
 }
 
 void conn_set_slot_max(struct conn *conn, uint32_t slot_max) {

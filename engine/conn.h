@@ -52,6 +52,7 @@ struct conn {
     bool hung_up : 1;      /* the watch saw a hang-up that is no error: it would only spin */
     bool read_ended : 1, finishing : 1, finished : 1, failed : 1, closing : 1;
     bool close_resets : 1;
+    bool watches_peer : 1;
 };
 
 /* Takes over fd (connected, non-blocking): closed by conn_close/conn_abort. Sets TCP_NODELAY (ignored on other
@@ -63,6 +64,11 @@ void conn_init(struct conn *conn, struct shard *shard, const struct conn_ops *op
  * credit is smaller). */
 void conn_set_credit(struct conn *conn, uint64_t bytes);
 void conn_set_slot_max(struct conn *conn, uint32_t slot_max);
+/* For a Unix stream socket: a peer that has closed, and not only ended its own stream, is reported by on_reset with
+ * ERR_CLOSED, behind on_eof; or at once while there is no credit, with what the peer has sent unread. (Elsewhere that
+ * shows when something is written to it.) Not after conn_finish. It takes a poll more once reading has ended. Call it
+ * before conn_set_credit. */
+void conn_watch_peer(struct conn *conn);
 /* Queues bytes of a held slice; takes the slice over (released to rx when sent, spilled or dropped). Sent at the end of
  * the turn. After conn_finish/close/abort: dropped and released at once. */
 void conn_write_slice(struct conn *conn, struct rxbuf *rx, struct slice *slice);

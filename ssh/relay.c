@@ -30,6 +30,7 @@ struct relay {
     const char *what;        /* why it ends; NULL while nothing is wrong */
     char *origin, *resolved; /* NULL: not known */
     bool what_is_copy, has_conn, has_flow, opened;
+    bool is_lane; /* conn's other end is a striped connection's */
 };
 
 _Static_assert(sizeof(struct relay) <= 768, "there are thousands, and the allocator's next size is 896");
@@ -57,6 +58,8 @@ static struct relay *relay_create(struct session *session, const struct relay_ta
         return NULL;
     }
     relay->session = session;
+    relay->is_lane =
+        target->kind == RELAY_STRIPE || target->kind == RELAY_STRIPE_JOIN || target->kind == RELAY_CONNECTED;
     relay->watcher = watcher;
     relay->owner = owner;
     list_init(&relay->waiting);
@@ -142,6 +145,8 @@ void relay_feed(struct session *session) {
 
 static void start_conn(struct relay *relay, int fd) {
     conn_init(&relay->conn, relay->session->shard, &conn_ops, relay, fd, LIMIT_CHANNEL_PACKET_BYTES);
+    if (relay->is_lane) /* which may be over long before a session that is silent is */
+        conn_watch_peer(&relay->conn);
     relay->has_conn = true;
 }
 
@@ -189,7 +194,7 @@ static void on_idle(struct timer *timer) {
 static void on_opened(struct flow *flow) {
     struct relay *relay = flow->owner;
     relay->opened = true;
-    if (relay->has_conn) /* else the application has gone meanwhile; the abort is under way */
+    if (relay->has_conn) /* else the application has gone meanwhile; the end is under way */
         begin(relay);
 }
 
@@ -314,17 +319,26 @@ static void on_finished(struct conn *conn) {
     session_wake(relay->session);
 }
 
+/* A lane that is let go before the far side has said anything on it has ended in order, too: nothing depends on what is
+ * in it (striped_lane.c). */
+static bool has_said_all(const struct relay *relay) {
+    return relay->conn.read_ended || (relay->is_lane && relay->has_flow && relay->flow.phase == FLOW_OPENING);
+}
+
 /* What the application sent up to its orderly end is still delivered. What it has not taken is dropped, and its window
- * given back, so that a peer that writes before it reads gets there. */
+ * given back, so that a peer that writes before it reads gets there. Of a lane nothing is missing then: its striped
+ * connection has ended, or goes on without it, and tells that itself. */
 static void on_reset(struct conn *conn, int err) {
     struct relay *relay = conn->owner;
     uint64_t dropped = conn_queued(conn);
-    set_what(relay, err_text(err));
+    bool orderly = has_said_all(relay);
+    if (!relay->is_lane || !orderly)
+        set_what(relay, err_text(err));
     conn_abort(conn);
     flow_consumed(&relay->flow, (uint32_t)dropped);
     if (!relay->has_flow)
         return;
-    if (conn->read_ended)
+    if (orderly)
         flow_close(&relay->flow);
     else
         flow_abort(&relay->flow);
@@ -436,7 +450,9 @@ static void dialed(struct relay *relay, int err, int fd, const char *reason) {
     }
     if (err != 0)
         return refuse(relay, OPEN_CONNECT_FAILED, reason);
+    int dialed_fd = fd;
     err = exchange(relay, &fd);
+    relay->is_lane |= fd != dialed_fd;
     if (err != 0) {
         io_close(relay->session->shard->io, fd, IO_CLOSE_RESET);
         return refuse(relay, OPEN_RESOURCE_SHORTAGE, err_text(err));

@@ -8,6 +8,9 @@
  *   conn.on_written ─► flow_consumed   flow.on_room ─► conn_set_credit
  *
  * A conn that fails after its own orderly end has said all it had to say: flow_close instead of flow_abort.
+ * The conn of a striped connection's lane is a local socket whose other end may be closed long before a session that
+ * has fallen silent is lost: it is closed then, too, and only the flow waits. (Where the far side's EOF came before the
+ * silence both wait for its CLOSE.)
  * It frees itself when both sides are gone. It lives on its session's shard. */
 #include "engine/conn.h"
 #include "engine/dial.h"
@@ -25,8 +28,8 @@ struct relay_state {
 struct relay_watcher {
     void (*on_opened)(void *owner, const struct relay_state *state); /* both sides stand; may be NULL */
     void (*on_end)(void *owner, const struct relay_state *state);    /* once, last; also when it could not even begin */
-    /* Asked, and connected to the target: may put another descriptor in the place of *fd, which is the callee's then.
-     * An error: *fd is as it was, and the channel is refused. May be NULL. */
+    /* Asked, and connected to the target: may put a striped connection's first lane in the place of *fd, which is the
+     * callee's then. An error: *fd is as it was, and the channel is refused. May be NULL. */
     int (*on_dialed)(void *owner, const struct relay_state *state, int *fd);
 };
 
@@ -39,7 +42,7 @@ enum relay_kind {
     RELAY_STRIPE_JOIN,           /* fd is one lane more of the striped connection with this key */
     RELAY_CONNECT_TCP,           /* asked: connect to host and port */
     RELAY_CONNECT_PATH,          /* asked: connect to the Unix socket at host */
-    RELAY_CONNECTED,             /* asked: fd is connected already */
+    RELAY_CONNECTED,             /* asked: fd is a lane of a striped connection, connected already */
 };
 struct relay_target {
     enum relay_kind kind;

@@ -9,7 +9,11 @@
  * The founder of a striped connection (leat) opens channel 0 with the target, gives it a random key, and opens further
  * ones with that key alone once the connection has moved LIMIT_STRIPE_JOIN_BYTES, and again when a lane was lost; the
  * server finds it by user and key. The founder numbers the lanes, and either side tells the other of one that it has
- * lost (LOST, stripe.h). */
+ * lost (LOST, stripe.h).
+ *
+ * A session may fall silent, and count as alive for long. The founder relies on a lane that it has joined once it is
+ * answered there; and one that has ended at this end leaves nothing behind but its channel (relay.h). What was given to
+ * a lane before its session fell silent waits until one side knows it to be lost. */
 #include "engine/shard.h"
 #include "ssh/stripe.h"
 

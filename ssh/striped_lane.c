@@ -181,8 +181,8 @@ void striped_lanes_feed(struct striped *striped) {
 
 /* A closed socket with something unread in it would look to its other end like one that broke: our end of a lane is
  * said first, and what still comes is read until its other end is there too. Where the far side has never said anything
- * that may not be for as long as a silent connection counts as alive: what we have said is on its way, and once the far
- * side ends others nothing depends on it. */
+ * that may not be for as long as a silent connection counts as alive: once the far side ends others nothing depends on
+ * what we have said there, and the relay lets go of it with us (relay.h). */
 static void lane_check_end(struct striped_lane *lane) {
     struct striped *striped = lane->striped;
     struct conn *conn = &lane->conn;
