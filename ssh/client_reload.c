@@ -176,7 +176,7 @@ static void settle_old(struct client *client, const struct options *next) {
 
 /* One that cannot listen was reported; the next reload tries again. */
 static void add_local(struct client *client, struct forward *forward) {
-    if (forward_bind(forward) == 0) {
+    if (forward_resolve(forward) == 0 && forward_bind(forward) == 0) {
         client->reload.adopted = true;
         client->reload.added++;
         return client_listen(forward);

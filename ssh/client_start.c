@@ -97,10 +97,20 @@ void client_listen(struct forward *forward) {
     client_post(forward->client->shards[0], run_listen, forward);
 }
 
+static int resolve_forwards(struct client *client) {
+    for (unsigned i = 0; i < client->forwards_count; i++) {
+        struct forward *forward = client->forwards[i];
+        int err = forward->spec->kind == FORWARD_LOCAL ? forward_resolve(forward) : 0;
+        if (err != 0 && client->options->exit_on_forward_failure)
+            return err;
+    }
+    return 0;
+}
+
 static int bind_forwards(struct client *client) {
     for (unsigned i = 0; i < client->forwards_count; i++) {
         struct forward *forward = client->forwards[i];
-        int err = forward->spec->kind == FORWARD_LOCAL ? forward_bind(forward) : 0;
+        int err = forward->addresses.count > 0 ? forward_bind(forward) : 0;
         if (err != 0 && client->options->exit_on_forward_failure)
             return err;
     }
@@ -292,6 +302,8 @@ int client_start(struct client *client) {
         err = make_sessions(client);
     if (err == 0)
         err = client_connections_init(client);
+    if (err == 0)
+        err = resolve_forwards(client); /* while a signal ends us, however long a name server takes */
     if (err == 0)
         err = block_signals(client); /* before ports listen: who sees one may send a signal */
     if (err == 0)

@@ -2,7 +2,6 @@
 #include "engine/check.h"
 #include "engine/limits.h"
 #include "engine/log.h"
-#include "engine/resolve.h"
 #include "ssh/client.h"
 #include "ssh/forward_stripe.h"
 #include <errno.h>
@@ -31,6 +30,7 @@ void forward_deinit(struct forward *forward) {
     if (!forward->listening)
         for (unsigned i = 0; i < forward->listeners_count; i++)
             close(forward->fds[i]);
+    free(forward->addresses.addresses);
     free(forward->fds);
     free(forward->listeners);
     free(forward->routes);
@@ -98,7 +98,8 @@ static void tell_unbound(const struct forward *forward, const struct address *ad
 }
 
 /* As ssh(1), a forward stands as long as one of its addresses does. */
-static int bind_all(struct forward *forward, const struct resolve_result *addresses) {
+static int bind_all(struct forward *forward) {
+    const struct resolve_result *addresses = &forward->addresses;
     int failed[LIMIT_ADDRESSES_PER_NAME] = {0}, err = 0;
     unsigned first = addresses->count; /* the failure that says most */
     for (unsigned i = 0; i < addresses->count; i++) {
@@ -121,24 +122,28 @@ static int bind_all(struct forward *forward, const struct resolve_result *addres
     return stands ? 0 : err;
 }
 
-int forward_bind(struct forward *forward) {
+int forward_resolve(struct forward *forward) {
+    struct resolve_result *addresses = &forward->addresses;
     const struct options *options = client_options(forward->client);
     bool passive;
     const char *host = bind_host(forward, &passive);
-    struct resolve_result addresses;
     if (is_loopback_name(host))
-        loopback_addresses(forward->spec->port, options->family, &addresses);
+        loopback_addresses(forward->spec->port, options->family, addresses);
     else
-        resolve_now(host, forward->spec->port, options->family, passive, &addresses);
-    if (addresses.err != 0) {
+        resolve_now(host, forward->spec->port, options->family, passive, addresses);
+    if (addresses->err != 0)
         log_error("-L %s: cannot resolve the bind address \"%s\": %s", forward->spec->text, host != NULL ? host : "*",
-                  addresses.reason != NULL ? addresses.reason : err_text(addresses.err));
-        return addresses.err;
-    }
-    forward->fds = calloc(addresses.count, sizeof(int));
-    forward->listeners = calloc(addresses.count, sizeof(struct listener));
-    int err = forward->fds == NULL || forward->listeners == NULL ? ERR_NOMEM : bind_all(forward, &addresses);
-    free(addresses.addresses);
+                  addresses->reason != NULL ? addresses->reason : err_text(addresses->err));
+    return addresses->err;
+}
+
+int forward_bind(struct forward *forward) {
+    struct resolve_result *addresses = &forward->addresses;
+    forward->fds = calloc(addresses->count, sizeof(int));
+    forward->listeners = calloc(addresses->count, sizeof(struct listener));
+    int err = forward->fds == NULL || forward->listeners == NULL ? ERR_NOMEM : bind_all(forward);
+    free(addresses->addresses);
+    *addresses = (struct resolve_result){0};
     return err;
 }
 

@@ -6,6 +6,7 @@
  * mailbox when that one is on another shard. */
 #include "engine/list.h"
 #include "engine/listener.h"
+#include "engine/resolve.h"
 #include "ssh/options.h"
 #include "ssh/relay.h"
 
@@ -23,8 +24,9 @@ struct forward {
      * target has changed: where it listens never does. */
     const struct forward_spec *_Atomic spec;
     struct client *client;
-    struct list node; /* remote: in client->remotes */
-    int *fds;         /* local: bound, not yet on a shard */
+    struct list node;                /* remote: in client->remotes */
+    struct resolve_result addresses; /* local: found, not yet bound */
+    int *fds;                        /* local: bound, not yet on a shard */
     struct listener *listeners;
     unsigned listeners_count, listeners_open;
     struct forward_route *routes; /* one per session */
@@ -37,8 +39,11 @@ struct forward {
 MUST_USE int forward_init(struct forward *forward, struct client *client, const struct forward_spec *spec);
 void forward_deinit(struct forward *forward); /* closes what was bound and never started */
 
-/* Local: binds the addresses of the spec, at least one; those that could not be had were logged. On a failure one line
- * was logged and nothing is bound. Main thread. */
+/* Local: finds the addresses to bind. Blocks for as long as a name server takes. On a failure one line was logged and
+ * there is nothing to bind. Main thread. */
+MUST_USE int forward_resolve(struct forward *forward);
+/* Local: binds what forward_resolve has found, once: at least one; those that could not be had were logged. On a
+ * failure one line was logged and nothing is bound. Main thread. */
 MUST_USE int forward_bind(struct forward *forward);
 /* Local: starts accepting. First shard's thread. */
 void forward_listen(struct forward *forward);

@@ -5,7 +5,11 @@
 #include "traffic.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -186,4 +190,48 @@ Test(bind, port_without_the_right_to_it) {
         world_skip(&world, "every port may be bound here");
     struct process *leat = world_leat(&world, "-o", "ExitOnForwardFailure=yes", "-L", spec_on("", 1), NULL);
     expect_failure_line(leat, "port 1: Permission denied");
+}
+
+/* ---- names that take their time ---- */
+
+/* Names are asked of this socket alone from now on, by this test and whomever it starts, and nobody answers there.
+ * −1: cannot be had here. */
+static int silent_name_server(void) {
+    unsigned pid = (unsigned)getpid();
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(53)};
+    address.sin_addr.s_addr = htonl(127u << 24 | 53u << 16 | (pid & 0xffff)); /* one per test that runs just now */
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const char *resolv = world_path(&world, "resolv.conf"), *nsswitch = world_path(&world, "nsswitch.conf");
+    world_write(resolv, world_format("nameserver %s\noptions timeout:30 attempts:5\n", inet_ntoa(address.sin_addr)));
+    world_write(nsswitch, "hosts: dns\n");
+    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 && unshare(CLONE_NEWNS) == 0 &&
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount(resolv, "/etc/resolv.conf", NULL, MS_BIND, NULL) == 0 &&
+        mount(nsswitch, "/etc/nsswitch.conf", NULL, MS_BIND, NULL) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void expect_end_by(int number, int name_server) {
+    char question[512];
+    uint16_t port = free_port();
+    struct process *leat = world_leat(&world, "-L", spec_on("", port), "-L", spec_on("slow.test:", free_port()), NULL);
+    struct pollfd asked = {.fd = name_server, .events = POLLIN};
+    cr_assert_eq(poll(&asked, 1, (int)(world_deadline(20) * 1000)), 1, "%s", process_log(leat));
+    cr_expect_not(reachable("127.0.0.1", port), "it listens before it serves");
+    process_kill(leat, number);
+    cr_expect_eq(process_wait(leat, 20), 128 + number, "%s", process_log(leat));
+    while (recv(name_server, question, sizeof(question), MSG_DONTWAIT) >= 0)
+        ;
+}
+
+/* As during the handshake before: nothing stands yet that would have to be drained. */
+Test(bind, name_server_that_never_answers) {
+    int name_server = silent_name_server();
+    if (name_server < 0)
+        world_skip(&world, "needs root, and files of its own in /etc");
+    expect_end_by(SIGINT, name_server);
+    expect_end_by(SIGTERM, name_server);
+    close(name_server);
 }
