@@ -179,11 +179,14 @@ static bool awaits_hellos(const struct client *client) {
            !deadline_passed(client->hellos_deadline_ns);
 }
 
-static bool can_stripe(const struct client *client) {
-    bool can = false;
-    for (unsigned i = 0; i < client->sessions_count; i++)
+/* Some connection has lasted, and none has said that the server can. */
+static bool cannot_stripe(const struct client *client) {
+    bool can = false, serves = false;
+    for (unsigned i = 0; i < client->sessions_count; i++) {
         can = can || atomic_load(&client->sessions[i].stripes) > 1;
-    return can;
+        serves = serves || atomic_load(&client->sessions[i].state) == SESSION_SERVING;
+    }
+    return serves && !can;
 }
 
 static void tell_hellos(const struct client *client) {
@@ -192,7 +195,7 @@ static void tell_hellos(const struct client *client) {
     if (client->hellos_unanswered > 0)
         log_info("%u of %u connections have not said in time whether the server knows striped connections",
                  client->hellos_unanswered, client->sessions_open);
-    else if (!can_stripe(client))
+    else if (cannot_stripe(client))
         log_info("the server knows no striped connections: each forwarded connection stays on one SSH connection");
 }
 

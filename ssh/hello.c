@@ -80,6 +80,8 @@ static void on_reply(void *arg, bool success, struct bytes data) {
     struct hello hello;
     if (success && hello_read(data, &hello) == 0)
         take(session, &hello);
+    else if (session->ending)
+        log_debug("the connection ended before " HELLO_REQUEST " was answered");
     else
         log_debug("the server's version says leatd, but it does not know " HELLO_REQUEST);
     tell(session);

@@ -2,6 +2,7 @@
 #include "engine/tcp.h"
 #include "ssh/hello.h"
 #include "ssh/stripe.h"
+#include "tests/unit/log_pipe.h"
 #include "tests/unit/seed.h"
 #include "tests/unit/session_rig.h"
 #include <linux/socket.h>
@@ -270,6 +271,22 @@ RIG_TEST(hello, garbage_changes_nothing) {
     cr_expect_not(rig.session->peer.resets_by_close);
     expect_windows(LIMIT_WINDOW_OPENSSH_BYTES);
     end_client();
+}
+
+/* Whose server may know it. */
+RIG_TEST(hello, a_connection_lost_before_the_answer) {
+    char out[4096];
+    setup();
+    log_set_level(LOG_LEVEL_DEBUG1);
+    begin_client(backend, "SSH-2.0-leatd_99\r\n", 0);
+    cr_expect_eq(asked, 1);
+    session_end(rig.session, ERR_RESET, "lost");
+    RIG_GO_UNTIL(rig.over);
+    logged(out, sizeof out);
+    cr_expect_null(strstr(out, "does not know"), "%s", out);
+    cr_expect_not_null(strstr(out, "the connection ended before " HELLO_REQUEST " was answered"), "%s", out);
+    teardown();
+    session_rig_end();
 }
 
 static void stock(enum io_backend backend, const char *version) {
