@@ -39,7 +39,7 @@ static void on_signal(int number) {
 
 static int guard_set(struct guard *guard) {
     if (pipe2(guard->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
-        return ERR_LIMIT;
+        return err_from_errno(errno);
     signal_pipe = guard->pipe[1];
     struct sigaction action = {.sa_handler = on_signal};
     sigset_t open;
@@ -196,7 +196,7 @@ static int ask_program(const char *text, char *answer, size_t cap) {
     int out[2], status = 0;
     pid_t pid = -1;
     if (pipe2(out, O_CLOEXEC) < 0)
-        return ERR_LIMIT;
+        return err_from_errno(errno);
     int err = run_askpass(program && *program ? program : ASKPASS_DEFAULT, text, out[1], &pid);
     (void)close(out[1]);
     if (err) {

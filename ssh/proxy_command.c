@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +24,16 @@ static _Noreturn void become_shell(const char *shell, const char *command, int f
     _exit(127);
 }
 
-/* In the child: starts the proxy, tells its number, and stays until the parent holds a pidfd of it (the end of `hold`),
- * so that the number cannot become another process's in between. */
+/* In the child: starts the proxy, tells its number (or -errno), and stays until the parent holds a pidfd of it (the end
+ * of `hold`), so that the number cannot become another process's in between. */
 static _Noreturn void middle(const char *shell, const char *command, int fd, int tell, int hold) {
     pid_t pid = fork();
     if (pid == 0)
         become_shell(shell, command, fd);
+    pid_t told = pid > 0 ? pid : -errno;
+    (void)!write(tell, &told, sizeof told);
     if (pid > 0) {
         char byte;
-        (void)!write(tell, &pid, sizeof pid);
         while (read(hold, &byte, 1) < 0 && errno == EINTR)
             continue;
     }
@@ -43,7 +45,7 @@ static pid_t read_pid(int fd) {
     ssize_t n;
     while ((n = read(fd, &pid, sizeof pid)) < 0 && errno == EINTR)
         continue;
-    return n == (ssize_t)sizeof pid ? pid : -1;
+    return n == (ssize_t)sizeof pid ? pid : -EIO;
 }
 
 static int start(const char *shell, const char *command, int pair[2], int pipes[4], struct proxy *proxy) {
@@ -62,7 +64,10 @@ static int start(const char *shell, const char *command, int pair[2], int pipes[
     pipes[3] = -1;
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
         continue;
-    return pid > 0 ? 0 : ERR_SYSTEM;
+    if (pid > 0)
+        return 0;
+    errno = -pid;
+    return ERR_SYSTEM;
 }
 
 static void close_all(int *fds, unsigned count) {
@@ -72,11 +77,9 @@ static void close_all(int *fds, unsigned count) {
 }
 
 static int open_all(int pair[2], int pipes[4]) {
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return ERR_LIMIT;
-    if (pipe2(pipes, O_CLOEXEC) < 0 || pipe2(pipes + 2, O_CLOEXEC) < 0)
-        return ERR_LIMIT;
-    return fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ? ERR_SYSTEM : 0;
+    bool opened = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && pipe2(pipes, O_CLOEXEC) == 0 &&
+                  pipe2(pipes + 2, O_CLOEXEC) == 0 && fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0;
+    return opened ? 0 : err_from_errno(errno);
 }
 
 int proxy_start(const char *command, struct proxy *proxy) {

@@ -7,7 +7,7 @@ struct proxy {
     int fd;    /* our end of its socket pair: non-blocking, the caller's */
     int pidfd; /* -1: none (an old kernel): the end of its input must do */
 };
-/* Starts `command` with the user's shell. ERR_SYSTEM, ERR_LIMIT (logged). */
+/* Starts `command` with the user's shell. ERR_FILES, ERR_NOMEM, ERR_SYSTEM (logged). */
 MUST_USE int proxy_start(const char *command, struct proxy *proxy);
 /* SIGHUP, as ssh(1) sends; closes the pidfd. Does not wait. */
 void proxy_end(int pidfd);
