@@ -19,7 +19,8 @@ static void list_scenarios(enum scenario_size size, FILE *out) {
         if (scenario->alone_s > 0)
             fprintf(out, " %g (by name alone)", scenario->alone_s);
         else if (scenario->seconds[size] > 0)
-            fprintf(out, " %g", scenario->seconds[size]);
+            fprintf(out, " %g%s", scenario->seconds[size],
+                    scenario->when_named && size != SIZE_SMOKE ? " (when named)" : "");
         else
             fputs(" – (by name alone)", out);
         if (!scenario_possible(scenario, size, why, sizeof(why)))

@@ -217,7 +217,8 @@ static bool is_chosen(const struct bench_options *options, const struct scenario
     for (unsigned i = 0; i < options->word_count; i++)
         if (plan_names_scenario(options->words[i], scenario))
             return true;
-    return options->word_count == 0 && scenario->alone_s == 0;
+    bool too_long = scenario->when_named && options->size != SIZE_SMOKE;
+    return options->word_count == 0 && scenario->alone_s == 0 && !too_long;
 }
 
 static bool check_words(const struct bench_options *options, char *why, size_t why_bytes) {

@@ -28,10 +28,11 @@ struct scenario {
     double alone_s; /* of one that is in no run but when it is asked for by its very name; 0: not such a one */
     unsigned rounds[SIZE_COUNT];                      /* 0: the run's own number */
     bool needs_ssh, needs_client, needs_fresh_tunnel; /* fresh: stopped and started for every round */
-    bool relays_only;                                 /* peers without a client: plain relays and none at all */
-    bool rekeys_if_able;                              /* peers that cannot rekey take part all the same */
-    bool needs_proxy;                                 /* its link ends connections, which packets' cannot */
-    const char *const *peers;       /* those that take part unless the user names some, NULL-terminated; may be none */
+    bool when_named;                /* larger runs than a smoke have no time for it unless the user names it */
+    bool relays_only;               /* peers without a client: plain relays and none at all */
+    bool rekeys_if_able;            /* peers that cannot rekey take part all the same */
+    bool needs_proxy;               /* its link ends connections, which packets' cannot */
+    const char *const *peers;       /* those that take part unless the user names some, NULL-terminated */
     const char *const *smoke_peers; /* the same for a smoke; NULL: as `peers` */
     double overhead_s;              /* what a round takes beside warm-up and measurement: idle flows, settling */
 };

@@ -49,11 +49,6 @@
         .run = idle_run, .at_once = 32, .idle_flows = (count), .flows = 1, .overhead_s = 1.8 + (count) / 3000.0,       \
         .peers = tunnels, .smoke_peers = SMOKE_ONE, __VA_ARGS__                                                        \
     }
-/* The standard set has no time for these: they are run with peers that the user names. */
-#define WHEN_NAMED                                                                                                     \
-    (const char *const[]) {                                                                                            \
-        NULL                                                                                                           \
-    }
 /* As many as the limit has the smallest windows for, and a quarter beside. The link is there for its small buffers: the
  * kernel's own for thousands of stalled flows would be what all sockets of the machine may have. */
 #define STALLED(count, memory)                                                                                         \
@@ -70,18 +65,18 @@
         .direction = (letter), .flows = 1, .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT},                          \
         SECONDS(smoke, quick, standard), .peers = PEERS(__VA_ARGS__), .smoke_peers = SMOKE_ONE                         \
     }
-#define RTT_LOSS(ms, way, letter, smoke, standard, usual)                                                              \
+#define RTT_LOSS(ms, way, letter, smoke, standard, named)                                                              \
     {                                                                                                                  \
         .name = "rtt/" #ms "ms/loss0.1/" way, .title = "bulk " way " over " #ms " ms with 0.1 % loss", .group = "rtt", \
         .run = rtt_run, .direction = (letter), .flows = 1,                                                             \
-        .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT, .loss = 0.001}, SECONDS(smoke, 0, standard), .peers = usual, \
-        .smoke_peers = SMOKE_LINK                                                                                      \
+        .shape = {.rtt_ms = (ms), .rate_mbit = LINK_MBIT, .loss = 0.001}, SECONDS(smoke, 0, standard),                 \
+        .when_named = (named), .peers = PEERS(PAIR), .smoke_peers = SMOKE_LINK                                         \
     }
 /* TCP's limits: a machine that was tuned for long links, and Linux' own until 6.17. */
 #define TUNED_BYTES (64u << 20)
 #define UNTUNED_RECEIVE_BYTES (6u << 20)
 #define UNTUNED_SEND_BYTES (4u << 20)
-#define DISTANCE(kind, what, way, letter, lost, receive, send)                                                         \
+#define DISTANCE(kind, what, way, letter, lost, receive, send, ...)                                                    \
     {                                                                                                                  \
         .name = "distance/" kind way, .title = "one flow " way " over 100 ms, from its start" what,                    \
         .group = "distance", .run = distance_run, .direction = (letter), .flows = 1, .needs_fresh_tunnel = true,       \
@@ -90,12 +85,14 @@
                   .loss = (lost),                                                                                      \
                   .tcp_receive_max = (receive),                                                                        \
                   .tcp_send_max = (send)},                                                                             \
-        SECONDS(0.15, 0, 2.0), .overhead_s = 3.7, .peers = WHEN_NAMED, .smoke_peers = SMOKE_LINK                       \
+        SECONDS(0.15, 0, 2.0), .overhead_s = 3.7, .when_named = true, .peers = PEERS(__VA_ARGS__),                     \
+        .smoke_peers = SMOKE_LINK                                                                                      \
     }
-#define TUNED(kind, what, way, letter, lost) DISTANCE(kind, what, way, letter, lost, TUNED_BYTES, TUNED_BYTES)
+#define TUNED(kind, what, way, letter, lost)                                                                           \
+    DISTANCE(kind, what, way, letter, lost, TUNED_BYTES, TUNED_BYTES, PAIR, MIXED)
 #define UNTUNED(way, letter)                                                                                           \
     DISTANCE("untuned/", ", with an untuned machine's limits", way, letter, 0, UNTUNED_RECEIVE_BYTES,                  \
-             UNTUNED_SEND_BYTES)
+             UNTUNED_SEND_BYTES, "leat→leatd", "leat→leatd,striped")
 #define RELAY(way, letter, count, word)                                                                                \
     {                                                                                                                  \
         .name = "relay/" way "/" #count, .title = "plain relay " way ", " #count " " word, .group = "relay",           \
@@ -314,14 +311,14 @@ const struct scenario scenario_table[] = {
     RTT(100, "up", 'u', 0.15, 0, 0.8, PAIR),
     RTT(200, "down", 'd', 0.25, 0, 1.0, PAIR),
     RTT(200, "up", 'u', 0.25, 0, 1.0, PAIR),
-    RTT_LOSS(0, "down", 'd', 0.08, 0.5, PEERS(PAIR)),
-    RTT_LOSS(0, "up", 'u', 0.08, 0.5, WHEN_NAMED),
-    RTT_LOSS(20, "down", 'd', 0.08, 0.6, PEERS(PAIR)),
-    RTT_LOSS(20, "up", 'u', 0.08, 0.6, WHEN_NAMED),
-    RTT_LOSS(100, "down", 'd', 0.15, 0.8, PEERS(PAIR)),
-    RTT_LOSS(100, "up", 'u', 0.15, 0.8, WHEN_NAMED),
-    RTT_LOSS(200, "down", 'd', 0.25, 1.0, PEERS(PAIR)),
-    RTT_LOSS(200, "up", 'u', 0.25, 1.0, WHEN_NAMED),
+    RTT_LOSS(0, "down", 'd', 0.08, 0.5, false),
+    RTT_LOSS(0, "up", 'u', 0.08, 0.5, true),
+    RTT_LOSS(20, "down", 'd', 0.08, 0.6, false),
+    RTT_LOSS(20, "up", 'u', 0.08, 0.6, true),
+    RTT_LOSS(100, "down", 'd', 0.15, 0.8, false),
+    RTT_LOSS(100, "up", 'u', 0.15, 0.8, true),
+    RTT_LOSS(200, "down", 'd', 0.25, 1.0, false),
+    RTT_LOSS(200, "up", 'u', 0.25, 1.0, true),
 
     TUNED("", "", "down", 'd', 0),
     TUNED("", "", "up", 'u', 0),

@@ -90,9 +90,6 @@ Test(scenarios, a_smoke_has_some_of_the_usual_peers) {
         cr_assert_not_null(scenario->smoke_peers, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->smoke_peers), SMOKE_PEERS, "%s", scenario->name);
         cr_assert_leq(list_length(scenario->peers), STANDARD_PEERS, "%s", scenario->name);
-        bool is_far = strcmp(scenario->group, "distance") == 0;
-        if (is_far || (scenario->shape.loss > 0 && scenario->direction == 'u'))
-            continue; /* the standard set has no time for them: only with peers that are named */
         cr_assert_geq(list_length(scenario->smoke_peers), 1, "%s", scenario->name);
         cr_assert_geq(list_length(scenario->peers), 2, "%s compares nobody", scenario->name);
         for (const char *const *peer = scenario->smoke_peers; *peer != NULL; peer++)
@@ -175,6 +172,8 @@ static double sum_of(enum scenario_size size, unsigned peers_max) {
             cr_assert_eq(scenario_estimate_s(scenario, size, 1, ROUNDS), 0, "%s", scenario->name);
             continue;
         }
+        if (scenario->when_named && size != SIZE_SMOKE)
+            continue;
         unsigned peers = list_length(size == SIZE_SMOKE ? scenario->smoke_peers : scenario->peers);
         sum_s += scenario_estimate_s(scenario, size, least(peers, peers_max), ROUNDS);
     }
