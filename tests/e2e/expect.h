@@ -1,17 +1,13 @@
 #pragma once
 /* What nearly every end-to-end test expects of leat. */
+#include "tests/skip.h"
 #include "world.h"
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Instead of cr_skip_test, after which Criterion runs no .fini. */
-#define world_skip(world, ...)                                                                                         \
-    do {                                                                                                               \
-        world_end(world);                                                                                              \
-        cr_skip_test(__VA_ARGS__);                                                                                     \
-    } while (0)
+#define world_skip(world, ...) skip_after(world_end(world), __VA_ARGS__)
 
 /* It runs with -v and every forward stands. */
 static inline void expect_up(struct process *leat) {

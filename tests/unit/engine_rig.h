@@ -1,6 +1,7 @@
 #pragma once
 /* For tests that drive a shard turn by turn on their own thread, with real sockets and each backend. */
 #include "engine/shard.h"
+#include "tests/skip.h"
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -18,13 +19,23 @@ static int rig_make_io(struct slot_pool *slots, void *backend, struct io **io) {
     return io_create(*(enum io_backend *)backend, slots, io);
 }
 
-/* Skips the test where the kernel refuses the backend. */
-static inline void rig_init(struct shard *shard, enum io_backend backend, uint32_t slots_max) {
+static inline bool rig_try_init(struct shard *shard, enum io_backend backend, uint32_t slots_max) {
     const struct shard_options options = {.slots_max = slots_max, .rings_max = 4, .cpu = -1};
     int err = shard_init(shard, &options, rig_make_io, &backend);
-    if (err == ERR_UNSUPPORTED)
-        cr_skip("this backend is not to be had here");
-    cr_assert_eq(err, 0);
+    cr_assert(err == 0 || err == ERR_UNSUPPORTED);
+    return err == 0;
+}
+
+/* Skips the test where the kernel refuses the backend, and before that evaluates clean_up. */
+#define rig_init_or(clean_up, shard, backend, slots_max)                                                               \
+    do {                                                                                                               \
+        if (!rig_try_init(shard, backend, slots_max))                                                                  \
+            skip_after(clean_up, "this backend is not to be had here");                                                \
+    } while (0)
+
+/* The same for a test that has begun nothing else. */
+static inline void rig_init(struct shard *shard, enum io_backend backend, uint32_t slots_max) {
+    rig_init_or(0, shard, backend, slots_max);
 }
 
 static inline void rig_turn(struct shard *shard, uint64_t wait_ns) {

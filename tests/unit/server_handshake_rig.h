@@ -113,17 +113,6 @@ static inline void place_make(struct place *place) {
     cr_assert_eq(offload_start(), 0);
 }
 
-/* statements: of the configuration, beside host keys "host" where there are, and authorized_keys. */
-static inline void place_serve(struct place *place, enum io_backend backend, const char *statements) {
-    char text[4096];
-    snprintf(text, sizeof text, "StrictModes no\nAuthorizedKeysFile %s/authorized_keys\n%s\n", place->dir, statements);
-    config_read(place, text);
-    cr_assert_eq(server_keys_read(place->options, NULL, &place->keys), 0, "%s", file_get(place, "log"));
-    rig_init(&place->shard, backend, 4);
-    cr_assert_eq(server_keys_bind(place->keys, place->options, &place->bind), 0, "%s", file_get(place, "log"));
-    place->listener = rig_listen(&place->address);
-}
-
 static inline void place_remove(struct place *place) {
     if (place->listener >= 0)
         close(place->listener);
@@ -142,6 +131,17 @@ static inline void place_remove(struct place *place) {
     closedir(dir);
     close(place->log_fd);
     rmdir(place->dir);
+}
+
+/* statements: of the configuration, beside host keys "host" where there are, and authorized_keys. */
+static inline void place_serve(struct place *place, enum io_backend backend, const char *statements) {
+    char text[4096];
+    snprintf(text, sizeof text, "StrictModes no\nAuthorizedKeysFile %s/authorized_keys\n%s\n", place->dir, statements);
+    config_read(place, text);
+    cr_assert_eq(server_keys_read(place->options, NULL, &place->keys), 0, "%s", file_get(place, "log"));
+    rig_init_or(place_remove(place), &place->shard, backend, 4);
+    cr_assert_eq(server_keys_bind(place->keys, place->options, &place->bind), 0, "%s", file_get(place, "log"));
+    place->listener = rig_listen(&place->address);
 }
 
 static inline void guest_on_done(struct server_handshake *handshake, int err, const char *reason) {

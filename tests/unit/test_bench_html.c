@@ -1,6 +1,7 @@
 #include "bench/html_page.h"
 #include "bench/plot.h"
 #include "bench_results_fixture.h"
+#include "tests/skip.h"
 
 TestSuite(bench_html, .init = fixture_setup, .fini = fixture_teardown);
 
@@ -35,7 +36,7 @@ static unsigned times_in(const char *text, const char *words) {
 
 static void skip_without_gnuplot(void) {
     if (!page_can_plot())
-        cr_skip("gnuplot is not installed");
+        skip_after(fixture_teardown(), "gnuplot is not installed");
 }
 
 /* Whatever a name holds, it is text: in the page, and in what gnuplot is told. */

@@ -1,5 +1,6 @@
 #include "bench/stream.h"
 #include "bench/world.h"
+#include "tests/skip.h"
 #include "tests/unit/bench_load_rig.h"
 #include <dirent.h>
 #include <errno.h>
@@ -371,7 +372,7 @@ Test(load, both_ends_go_to_their_place) {
     struct place place = PLACE_HERE;
     struct target there;
     if (geteuid() != 0 || (place.netns_fd = make_network()) < 0)
-        cr_skip("no network namespaces here");
+        skip_after(target_down(), "no network namespaces here");
     cr_assert(target_start(&there, target.address.sin_addr, ntohs(target.address.sin_port), &place),
               "the same port is free there");
     target_down();

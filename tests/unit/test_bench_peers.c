@@ -2,6 +2,7 @@
  * nothing behind. A little long: all parts stand on one run's folder and one echo as target, which are here once. */
 #include "bench/peers.h"
 #include "bench/words.h"
+#include "tests/skip.h"
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -456,7 +457,7 @@ PEERS_TEST(a_client_that_fails_takes_its_server_along) {
     struct tunnel_options options = options_to(9);
     load_builtin();
     if (find("socat")->missing != NULL)
-        cr_skip("socat is not installed");
+        skip_after(tear_down(), "socat is not installed");
     const char *told = what_it_tells(
         "[{\"name\": \"x\", \"needs\": [\"socat\"],"
         "  \"server\": [\"{socat}\", \"TCP4-LISTEN:{server_port},bind={server_host}\", \"TCP4:{target_host}:1\"],"
@@ -469,10 +470,10 @@ PEERS_TEST(a_client_that_fails_takes_its_server_along) {
 PEERS_TEST(over_a_proxy) {
     uint16_t target;
     struct tunnel proxy, tunnel;
-    pid_t echo = start_echo(&target);
     load_builtin();
     if (find("socat")->missing != NULL || find("ssh→sshd")->missing != NULL)
-        cr_skip("socat or OpenSSH is not installed");
+        skip_after(tear_down(), "socat or OpenSSH is not installed");
+    pid_t echo = start_echo(&target);
     struct tunnel_options options = options_to(target), to_server = options_to(world_free_port());
     cr_assert(tunnel_start(world, peers, find("socat"), &to_server, &proxy, why, sizeof why), "%s", why);
     options.server_port = ntohs(to_server.target.sin_port);
@@ -508,7 +509,7 @@ PEERS_TEST(what_is_asked_of_ssh) {
     struct tunnel_options options = options_to(9);
     load_builtin();
     if (find("ssh→sshd")->missing != NULL)
-        cr_skip("OpenSSH is not installed");
+        skip_after(tear_down(), "OpenSSH is not installed");
     options.rekey = "64M";
     cr_assert(tunnel_start(world, peers, find("ssh→sshd"), &options, &tunnel, why, sizeof why), "%s", why);
     read_command_line(tunnel.client.pid, line, sizeof line);
@@ -536,7 +537,7 @@ PEERS_TEST(both_ends_of_leat_are_limited) {
     load_builtin();
     cr_assert(find("leat→leatd")->can_limit && !find("ssh→leatd")->can_limit);
     if (find("leat→leatd")->missing != NULL)
-        cr_skip("leat is not beside this test");
+        skip_after(tear_down(), "leat is not beside this test");
     options.limit = "64M";
     cr_assert(tunnel_start(world, peers, find("leat→leatd"), &options, &tunnel, why, sizeof why), "%s", why);
     read_command_line(tunnel.client.pid, line, sizeof line);
@@ -550,7 +551,7 @@ PEERS_TEST(what_leat_negotiates) {
     struct tunnel_options options = options_to(9);
     load_builtin();
     if (find("leat→leatd")->missing != NULL)
-        cr_skip("leat is not beside this test");
+        skip_after(tear_down(), "leat is not beside this test");
     char *text = peer_negotiated(world, peers, find("leat→leatd"), &options);
     cr_assert_not_null(text);
     cr_assert_not_null(strstr(text, "cipher " CIPHER), "%s", text);

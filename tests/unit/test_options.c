@@ -1,6 +1,7 @@
 /* The command line and the effective options, flag by flag and keyword by keyword. Past 600 lines: nearly all of it is
  * tables, one line a case. */
 #include "options_fixture.h"
+#include "tests/skip.h"
 #include <pwd.h>
 #include <sys/socket.h>
 
@@ -607,7 +608,7 @@ static void compare(const struct compared *c) {
 
 Test(options, the_same_as_ssh_makes_of_it) {
     if (system("command -v ssh >/dev/null 2>&1") != 0)
-        cr_skip_test("no ssh here");
+        skip_after(teardown(), "no ssh here");
     fixture.environment.run = really_run;
     fixture_file(&fixture, "one", "Port 11\nHost nobody\nUser nobody\n");
     fixture_file(&fixture, "two", "User two\nHost work\nServerAliveInterval 2\n");

@@ -1,5 +1,6 @@
 /* Files: Include, the command line beside them, what -T prints, and the same file given to sshd. */
 #include "server_config_fixture.h"
+#include "tests/skip.h"
 #include <ctype.h>
 #include <sys/wait.h>
 
@@ -312,7 +313,7 @@ static const char *const for_both[] = {
 static void make_host_key(void) {
     int made = system(NULL) ? system("command -v ssh-keygen >/dev/null") : 1;
     if (made != 0)
-        cr_skip_test("no ssh-keygen");
+        skip_after(teardown(), "no ssh-keygen");
     char *command = text_format("ssh-keygen -q -t ed25519 -N '' -f %s/key", files.home);
     cr_assert_eq(system(command), 0);
     free(command);
@@ -324,7 +325,7 @@ Test(server_config_files, no_directive_of_sshd_is_unknown) {
     server_fixture_file(&files, "main", "");
     char *theirs = sshd_print(), *rest = theirs;
     if (!theirs)
-        cr_skip_test("no sshd that answers -T");
+        skip_after(teardown(), "no sshd that answers -T");
     uint32_t lines = 0;
     for (char *line; (line = strsep(&rest, "\n"));) {
         struct server_config *config = NULL;
@@ -346,7 +347,7 @@ Test(server_config_files, the_same_as_sshd) {
         server_fixture_file(&files, "main", for_both[i]);
         char *theirs = sshd_print();
         if (!theirs && i == 0)
-            cr_skip_test("no sshd that answers -T");
+            skip_after(teardown(), "no sshd that answers -T");
         cr_assert(theirs, "sshd refuses '%s'", for_both[i]);
         char *ours = print_for("", NULL);
         cr_assert_geq(compare(theirs, ours), 30u);
