@@ -86,7 +86,9 @@ Test(auth, agent) {
     const char *socket = world_path(&world, "agent");
     char *argv[] = {"ssh-agent", "-D", "-a", (char *)socket, NULL};
     struct process *agent = world_start(&world, "ssh-agent", argv);
-    expect_soon(access(socket, F_OK) == 0, 10);
+    int asked = connect_soon(socket, 0, world_deadline(10));
+    cr_assert_geq(asked, 0, "%s", process_log(agent));
+    close(asked);
     setenv("SSH_AUTH_SOCK", socket, 1);
     cr_assert_eq(world_run(&world, "ssh-add", "-q", world.user_key, NULL), 0);
     struct process *leat = leat_with("none", "BatchMode=yes", "LogLevel=VERBOSE");
