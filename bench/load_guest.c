@@ -32,7 +32,10 @@ static bool is_prompt(const struct guest *guest) {
     return guest->wish.kind == LOAD_ECHO || guest->wish.kind == LOAD_OPEN;
 }
 
-static void guest_end(struct guest *guest, bool reset) {
+/* The descriptor alone is not enough to close: the connection would be watched on, with a guest that is not there any
+ * more, as long as another process has it, or another thread is in the call in which it hands the guest over. */
+static void guest_end(struct host *host, struct guest *guest, bool reset) {
+    epoll_ctl(host->epoll, EPOLL_CTL_DEL, guest->fd, NULL);
     if (guest->link != NULL) {
         *guest->link = guest->next;
         if (guest->next != NULL)
@@ -157,12 +160,12 @@ static void on_upload(struct host *host, struct guest *guest) {
     }
     guest->has_ended = n == 0;
     if (n < 0 || !report_next(host, guest))
-        guest_end(guest, false);
+        guest_end(host, guest, false);
 }
 
 static void on_echo(struct host *host, struct guest *guest, uint32_t events) {
     if (events & EPOLLOUT && !guest_send(host, guest)) {
-        guest_end(guest, false);
+        guest_end(host, guest, false);
         return;
     }
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
@@ -178,7 +181,7 @@ static void on_echo(struct host *host, struct guest *guest, uint32_t events) {
     guest->unsent += (whole - guest->messages) * guest->wish.message_bytes;
     guest->messages = whole;
     if (n <= 0 || !guest_send(host, guest))
-        guest_end(guest, false);
+        guest_end(host, guest, false);
 }
 
 static void on_download(struct host *host, struct guest *guest, uint32_t events) {
@@ -188,7 +191,7 @@ static void on_download(struct host *host, struct guest *guest, uint32_t events)
         broken = recv(guest->fd, &byte, 1, 0) >= 0 || errno != EAGAIN;
     }
     if (broken || !guest_send(host, guest)) {
-        guest_end(guest, false);
+        guest_end(host, guest, false);
         return;
     }
     if (had && guest->unsent == 0)
@@ -196,11 +199,11 @@ static void on_download(struct host *host, struct guest *guest, uint32_t events)
 }
 
 /* Nothing more is expected but the end. */
-static void on_rest(struct guest *guest) {
+static void on_rest(struct host *host, struct guest *guest) {
     char byte;
     ssize_t n = recv(guest->fd, &byte, 1, 0);
     if (n >= 0 || errno != EAGAIN)
-        guest_end(guest, n > 0);
+        guest_end(host, guest, n > 0);
 }
 
 static bool wish_is_sane(const struct load_wish *wish) {
@@ -240,37 +243,31 @@ static bool guest_begin(struct host *host, struct guest *guest) {
     return !is_prompt(guest) || host->prompt == NULL || guest_move(guest, host, host->prompt);
 }
 
-/* It is ours no more, but it would be watched as long as anybody has it. */
-static void guest_hand_over(struct host *host, struct guest *guest) {
-    epoll_ctl(host->epoll, EPOLL_CTL_DEL, guest->fd, NULL);
-    guest_end(guest, !load_hand_over(guest->fd, &guest->wish));
-}
-
 static void on_wish(struct host *host, struct guest *guest) {
     size_t left = sizeof(guest->wish) - guest->wish_have;
     ssize_t n = recv(guest->fd, (char *)&guest->wish + guest->wish_have, left, 0);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
-        guest_end(guest, false);
+        guest_end(host, guest, false);
         return;
     }
     guest->wish_have += (size_t)n;
     if (guest->wish_have < sizeof(guest->wish))
         return;
     if (guest->wish.magic == LOAD_MAGIC && guest->wish.kind == LOAD_HANDED)
-        guest_hand_over(host, guest);
+        guest_end(host, guest, !load_hand_over(guest->fd, &guest->wish));
     else if (!guest_begin(host, guest))
-        guest_end(guest, true);
+        guest_end(host, guest, true);
 }
 
 void guest_on_event(struct host *host, struct guest *guest, uint32_t events) {
     if (guest->is_doomed)
-        guest_end(guest, true);
+        guest_end(host, guest, true);
     else if (guest->wish_have < sizeof(guest->wish))
         on_wish(host, guest);
     else if (guest->wish.kind == LOAD_UP && guest->has_ended)
-        guest_end(guest, false);
+        guest_end(host, guest, false);
     else if (guest->wish.kind == LOAD_UP)
         on_upload(host, guest);
     else if (guest->wish.kind == LOAD_ECHO)
@@ -278,7 +275,7 @@ void guest_on_event(struct host *host, struct guest *guest, uint32_t events) {
     else if (guest->wish.kind == LOAD_DOWN)
         on_download(host, guest, events);
     else
-        on_rest(guest);
+        on_rest(host, guest);
 }
 
 void guest_accept(struct host *host, int fd) {
@@ -302,11 +299,11 @@ void guest_on_tick(struct host *host) {
         next = guest->next;
         count++;
         if (guest->is_doomed) {
-            guest_end(guest, true);
+            guest_end(host, guest, true);
             continue;
         }
         if (!report_next(host, guest))
-            guest_end(guest, false);
+            guest_end(host, guest, false);
     }
     load_pace_tick(&host->pace, count);
 }
